@@ -1,0 +1,1 @@
+"""What decides: pure functions and frozen records, no clock, no loop, no I/O."""

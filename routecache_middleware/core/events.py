@@ -1,0 +1,83 @@
+"""What telemetry is told: frozen records, one per finished operation.
+
+Nothing in them is secret: no prompt, completion, credential or raw key. ``origin`` and ``leader``
+are ``traceparent`` values (W3C Trace Context section 3.2) and are empty when not sampled.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.models import BypassReason, MissReason, Outcome
+
+__all__ = [
+    "LookupFinished",
+    "Operation",
+    "PutFinished",
+    "RemoveFinished",
+    "RequestFinished",
+    "WaitFinished",
+]
+
+
+class Operation(StrEnum):
+    """What is being done; together with the layer it names a span."""
+
+    GET = "cache.get"
+    WAIT = "cache.wait"
+    PUT = "cache.put"
+    REFRESH = "cache.refresh"
+    REMOVE = "cache.remove"
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFinished:
+    """A lookup is over. Sizes are bytes, times seconds; ``ttl_s`` is negative when stale."""
+
+    outcome: Outcome
+    served_by: str = ""
+    miss_reason: MissReason | None = None
+    item_size: int = 0
+    ttl_s: float = 0.0
+    age_s: float = 0.0
+    model_id: str = ""
+    origin: str = ""
+    cost_ms: float = 0.0
+    key_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFinished:
+    """A follower's wait is over: shared the leader's answer, or the leader failed."""
+
+    outcome: Outcome
+    leader: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PutFinished:
+    """A write is over; ``error_type`` is the class name of the failure, or empty."""
+
+    is_stored: bool
+    item_size: int = 0
+    ttl_s: float = 0.0
+    model_id: str = ""
+    error_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinished:
+    """An invalidation is over."""
+
+    scope: str
+    error_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished:
+    """How one request of a known dialect was answered; marks the enclosing server span."""
+
+    outcome: Outcome
+    layer: Layer = Layer.RESULT
+    served_by: str = ""
+    bypass_reason: BypassReason | None = None

@@ -1,0 +1,98 @@
+"""Cache keys: one prefix per layer, every part escaped, so that no two keys are ever ambiguous.
+
+    route:<query_hash>                     route:<tenant>@<query_hash>
+    result:<query_hash>:<model_id>         result:<tenant>@<query_hash>:<model_id>
+    meta:<model_id>                        load:<model_id>
+
+Parts are percent-escaped down to the unreserved characters of RFC 3986 section 2.3, so neither
+``:`` nor ``@`` can occur inside a part, whatever a client or a tenant name contains.
+"""
+
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple, NewType
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+__all__ = [
+    "CacheKey",
+    "KeyParts",
+    "Layer",
+    "escape",
+    "model_key",
+    "parse_key",
+    "result_key",
+    "route_key",
+]
+
+CacheKey = NewType("CacheKey", str)
+"""A key built by this module. Never build one by hand."""
+
+
+class Layer(StrEnum):
+    """The four kinds of thing that are cached; the value is the key prefix."""
+
+    ROUTING = "route"
+    """Which model a router chose for a query."""
+    RESULT = "result"
+    """A complete answer, JSON or stream."""
+    METADATA = "meta"
+    """Capabilities, load and average response time of a model."""
+    LOAD = "load"
+    """Live load of a model."""
+
+
+class KeyParts(NamedTuple):
+    """The unescaped parts of a key; parts that a layer does not have are empty."""
+
+    layer: Layer
+    tenant: str
+    query_hash: str
+    model_id: str
+
+
+@lru_cache(maxsize=4096)
+def escape(part: str) -> str:
+    """Percent-escape everything but letters, digits and ``-._~``; any Unicode is accepted."""
+    return quote_from_bytes(part.encode("utf-8", "surrogatepass"), safe="")
+
+
+def route_key(query_hash: str, tenant: str = "") -> CacheKey:
+    """Key of a routing decision."""
+    scope = f"{escape(tenant)}@" if tenant else ""
+    return CacheKey(f"route:{scope}{escape(query_hash)}")
+
+
+def result_key(query_hash: str, model_id: str, tenant: str = "") -> CacheKey:
+    """Key of a query result made by ``model_id``."""
+    scope = f"{escape(tenant)}@" if tenant else ""
+    return CacheKey(f"result:{scope}{escape(query_hash)}:{escape(model_id)}")
+
+
+def model_key(layer: Layer, model_id: str) -> CacheKey:
+    """Key of a model's metadata or load metrics; these belong to no tenant."""
+    return CacheKey(f"{layer.value}:{escape(model_id)}")
+
+
+def parse_key(key: str) -> KeyParts:
+    """Take a key apart again.
+
+    Raises:
+        ValueError: ``key`` was not built by this module.
+    """
+    prefix, _, rest = key.partition(":")
+    layer = Layer(prefix)
+    scope, separator, parts = rest.rpartition("@")
+    tenant = _unescape(scope) if separator else ""
+    match layer, [_unescape(part) for part in parts.split(":")]:
+        case Layer.ROUTING, [query_hash]:
+            return KeyParts(layer, tenant, query_hash, "")
+        case Layer.RESULT, [query_hash, model_id]:
+            return KeyParts(layer, tenant, query_hash, model_id)
+        case ((Layer.METADATA | Layer.LOAD), [model_id]) if not separator:
+            return KeyParts(layer, "", "", model_id)
+        case _:
+            raise ValueError(f"not a cache key: expected {layer.value}:<parts>, got {key[:80]!r}")
+
+
+def _unescape(part: str) -> str:
+    return unquote_to_bytes(part).decode("utf-8", "surrogatepass")

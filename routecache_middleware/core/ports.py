@@ -1,0 +1,220 @@
+"""The seams: what the engine needs from a coordinator, a clock and an observer.
+
+A coordinator keeps entries, leases and the invalidation log. It decides nothing about freshness
+or currency: it hands out what it has, and the engine judges. ``CoordinatorError`` is the one error
+its methods raise; a failure is never encoded as a value.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from routecache_middleware.core.events import (
+    LookupFinished,
+    Operation,
+    PutFinished,
+    RemoveFinished,
+    RequestFinished,
+    WaitFinished,
+)
+from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
+from routecache_middleware.core.keys import CacheKey, Layer
+from routecache_middleware.core.models import Entry, Position
+
+__all__ = [
+    "Acquired",
+    "AppendReceipt",
+    "Clock",
+    "Coordinator",
+    "CoordinatorEvent",
+    "CoordinatorStats",
+    "Fetched",
+    "Filled",
+    "Follower",
+    "Found",
+    "Gap",
+    "Invalidated",
+    "LayerUsage",
+    "Leader",
+    "Observer",
+    "OpenOperation",
+]
+
+
+class Clock(Protocol):
+    """Time as the engine sees it."""
+
+    def now_s(self) -> float:
+        """Wall clock, Unix seconds: for everything that is stored."""
+
+    def monotonic_s(self) -> float:
+        """Monotonic clock, seconds: for durations inside this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One read of a coordinator, atomic as far as the coordinator can make it.
+
+    Attributes:
+        entries: One per requested key, in order; None where there is nothing.
+        position: How far the log reached when ``entries`` were read.
+        rows: The log's rows after the position the caller named, oldest first.
+        is_rewound: The log no longer holds what the caller named (flushed, restarted, failed over):
+            everything the caller knows is void and nothing older than ``position`` is current.
+    """
+
+    entries: Sequence[Entry | None]
+    position: Position
+    rows: Sequence[LoggedRow] = ()
+    is_rewound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The caller holds the lease; ``token`` fences its store."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Somebody else holds the lease for at most ``remaining_s`` more seconds unless renewed."""
+
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The entry appeared between the lookup and the acquire."""
+
+    entry: Entry
+
+
+Acquired = Leader | Follower | Found
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReceipt:
+    """Where the appended rows ended up, and how many replicas confirmed them."""
+
+    position: Position
+    replicas_acknowledged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    """Rows were appended to the log."""
+
+    rows: Sequence[LoggedRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """An entry was stored by somebody else."""
+
+    key: CacheKey
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events may have been lost; the log's tail has to be read again."""
+
+
+CoordinatorEvent = Invalidated | Filled | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUsage:
+    """What one layer holds: entries, bytes (bookkeeping included), limit, evicted so far."""
+
+    entries: int = 0
+    bytes: int = 0
+    limit_bytes: int = 0
+    evictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorStats:
+    """What a coordinator knows of itself without a scan; ``age_s`` is the age of an estimate."""
+
+    layers: Mapping[Layer, LayerUsage] = field(default_factory=dict)
+    nodes: int = 1
+    age_s: float = 0.0
+
+
+class Coordinator(Protocol):
+    """Where entries, leases and the invalidation log live."""
+
+    @property
+    def name(self) -> str:
+        """A short token for spans and ``Cache-Status: ...; detail=``, such as ``memory``."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see the same entries and leases."""
+
+    async def open(self) -> None:
+        """Make ready for use; idempotent."""
+
+    async def aclose(self) -> None:
+        """Release everything; idempotent; the coordinator may be opened again."""
+
+    async def fetch(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
+        """Read entries together with the log's rows after ``after``. Expired entries are absent."""
+
+    async def store(self, key: CacheKey, entry: Entry, *, token: str | None = None) -> bool:
+        """Store until ``entry.expires_s``. False when ``token`` no longer holds the lease, or it cannot fit."""
+
+    async def delete(self, key: CacheKey) -> None:
+        """Forget a key, to free memory. This is not how invalidation works."""
+
+    async def acquire(self, key: CacheKey, *, token: str, ttl_s: float) -> Acquired:
+        """Take the lease of a key, or learn who has it, re-reading the entry atomically."""
+
+    async def renew(self, key: CacheKey, *, token: str, ttl_s: float) -> bool:
+        """Extend a lease; False when it is no longer held with ``token``."""
+
+    async def release(self, key: CacheKey, *, token: str) -> None:
+        """Give a lease back; nothing happens when it is not held with ``token``."""
+
+    async def append(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
+        """Append to the invalidation log, in order, atomically."""
+
+    def events(self) -> AsyncIterator[CoordinatorEvent]:
+        """Yield what happens from the first ``__anext__`` on; ends when the coordinator closes."""
+
+    async def sample(self, layer: Layer, limit: int) -> Sequence[tuple[CacheKey, Entry]]:
+        """Return up to ``limit`` unexpired entries of a layer, for inspection; never a full scan."""
+
+    def stats(self) -> CoordinatorStats:
+        """Return usage figures without a scan."""
+
+
+class OpenOperation(Protocol):
+    """An operation that telemetry was told has begun; ``finish`` is called exactly once."""
+
+    @property
+    def traceparent(self) -> str:
+        """Reference for links from other spans; empty when not sampled."""
+
+    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+        """Tell how it ended."""
+
+
+class Observer(Protocol):
+    """Somebody who watches. Whatever it raises is logged once and otherwise ignored."""
+
+    def begin(
+        self, operation: Operation, target: str, *, model: str = "", verb: str = ""
+    ) -> OpenOperation:
+        """An operation begins.
+
+        Args:
+            operation: What is done.
+            target: The layer's value, such as ``result``, or what is invalidated.
+            model: The requested model, or empty.
+            verb: ``gen_ai.operation.name`` of the request, such as ``chat``, or empty.
+        """
+
+    def request(self, record: RequestFinished) -> None:
+        """Tell how a whole request was answered."""

@@ -1,0 +1,278 @@
+"""Settings and CachePolicy: pure records. Every field is documented here and in the README.
+
+Durations are float seconds, sizes are bytes. Both records validate themselves: a wrong value is a
+:class:`ConfigurationError` that names the setting, the value and the remedy.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Literal, Self
+
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.errors import ConfigurationError
+
+__all__ = ["PROFILES", "CachePolicy", "DecisionScope", "Eviction", "Mode", "Settings", "Tenancy"]
+
+
+class Mode(StrEnum):
+    """What the cache does; switchable at run time through ``RouteCache.mode``."""
+
+    ON = "on"
+    OFF = "off"
+    READ_ONLY = "read_only"
+    WRITE_ONLY = "write_only"
+    SHADOW = "shadow"
+
+
+class Tenancy(StrEnum):
+    """Who shares entries with whom."""
+
+    PRINCIPAL = "principal"
+    SHARED = "shared"
+
+
+class DecisionScope(StrEnum):
+    """What a routing decision is keyed on."""
+
+    REQUEST = "request"
+    CONVERSATION = "conversation"
+
+
+class Eviction(StrEnum):
+    """What leaves the memory store first when it is full."""
+
+    S3FIFO = "s3fifo"
+    LRU = "lru"
+
+
+PROFILES: dict[str, dict[str, float]] = {
+    "development": {
+        "routing_ttl_s": 60.0,
+        "result_ttl_s": 300.0,
+        "metadata_ttl_s": 30.0,
+        "load_ttl_s": 5.0,
+    },
+    "production": {
+        "routing_ttl_s": 300.0,
+        "result_ttl_s": 600.0,
+        "metadata_ttl_s": 60.0,
+        "load_ttl_s": 5.0,
+    },
+    "high-traffic": {
+        "routing_ttl_s": 900.0,
+        "result_ttl_s": 1800.0,
+        "metadata_ttl_s": 300.0,
+        "load_ttl_s": 3.0,
+    },
+}
+"""The three TTL profiles."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePolicy:
+    """Which requests and answers may be cached.
+
+    Attributes:
+        max_temperature: Requests with a higher sampling temperature are forwarded uncached
+            (``detail=temperature``). None: no limit. A request that names none counts as 1.0.
+        cache_tool_calls: Whether answers that ask the client to call tools are stored. ``"auto"``:
+            only when the request is deterministic (temperature 0 or a seed).
+        finish_reasons: An answer is stored only if every choice finished for one of these reasons.
+        ignored_fields: Further top-level request fields to leave out of the key. Only name fields
+            that can never change an answer.
+        key_headers: Further request headers (lower case) whose values are part of the key.
+        stored_headers: Response headers (lower case) that are stored and replayed. ``set-cookie``,
+            dates, request ids and rate limits never belong here.
+    """
+
+    max_temperature: float | None = None
+    cache_tool_calls: Literal["auto"] | bool = "auto"
+    finish_reasons: frozenset[str] = frozenset({"stop", "length", "tool_calls", "function_call"})
+    ignored_fields: frozenset[str] = frozenset()
+    key_headers: frozenset[str] = frozenset()
+    stored_headers: frozenset[str] = frozenset(
+        {"content-type", "content-language", "openai-model", "openai-version"}
+    )
+
+    def __post_init__(self) -> None:
+        limit = self.max_temperature
+        if limit is not None and not (math.isfinite(limit) and limit >= 0):
+            raise _wrong("max_temperature", limit, "a number of at least 0, or None for no limit")
+        if self.cache_tool_calls not in ("auto", True, False):
+            raise _wrong("cache_tool_calls", self.cache_tool_calls, '"auto", True or False')
+        for name in ("key_headers", "stored_headers"):
+            bad = sorted(header for header in getattr(self, name) if header != header.lower())
+            if bad:
+                raise _wrong(name, bad, "header names in lower case")
+        if "set-cookie" in self.stored_headers:
+            raise _wrong(
+                "stored_headers", "set-cookie", "no set-cookie: a cookie belongs to one client"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the cache behaves.
+
+    Attributes:
+        routing_ttl_s: How long a routing decision is fresh.
+        result_ttl_s: How long an answer is fresh.
+        metadata_ttl_s: How long model metadata is fresh.
+        load_ttl_s: How long load metrics are fresh.
+        mode: ``on``, ``off``, ``read_only`` (nothing is stored), ``write_only`` (nothing is
+            served) or ``shadow`` (everything but serving; counts what would have been served).
+        result_caching: Whether answers are cached at all; decisions are unaffected.
+        coalescing: Whether identical concurrent requests share one upstream call.
+        decision_scope: ``request``: a decision holds for identical requests, sampling parameters
+            aside. ``conversation``: for all turns of a conversation (same system prompt, tools,
+            first user message, capabilities and context size bucket).
+        routed_models: Model names that the router is asked about; None: every model.
+        router_version: Version of the router; part of every decision's key, so a new version
+            starts with no decisions.
+        tenancy: ``principal``: each caller sees only what was made for itself. ``shared``: one
+            cache for all, served only to callers that the app itself has accepted lately.
+        allow_anonymous: Serve requests that carry no credential at all; they share one tenant.
+        authenticated_upstream: With ``shared``: the app around this middleware has already
+            authenticated every request, so no proof of acceptance is needed.
+        auth_ttl_s: With ``shared``: how long a 2xx of the app vouches for a caller.
+        credential_headers: Further request headers (lower case) that identify the caller.
+        secret: Deployment secret: keys every hash, so that stored keys reveal no prompts. Use at
+            least 16 bytes. Must be equal in all processes that share a coordinator.
+        max_request_bytes: Larger request bodies stream through uncached.
+        max_result_bytes: Larger answers are not stored.
+        max_capture_bytes: Bytes of answers being recorded at one time, over all requests.
+        max_memory_bytes: Budget of the memory coordinator, all layers together.
+        eviction: What the memory coordinator drops first: ``s3fifo`` or ``lru``.
+        max_lag_bytes: How far the slowest reader of a shared live answer may fall behind before
+            the app is held back.
+        slow_reader_timeout_s: How long the app is held back before that reader is cut off.
+        hash_in_thread_bytes: Larger request bodies are parsed and hashed in a thread.
+        memo_bytes: Memory for remembering the hashes of request bodies seen lately.
+        drain_timeout_s: How long shutdown waits for writes that are under way.
+        response_headers: Whether ``Cache-Status``, ``X-RouteCache`` and ``Age`` are sent.
+        server_timing: Whether ``Server-Timing`` is sent: time in the cache, and in the app.
+    """
+
+    routing_ttl_s: float = 300.0
+    result_ttl_s: float = 600.0
+    metadata_ttl_s: float = 60.0
+    load_ttl_s: float = 5.0
+    mode: Mode = Mode.ON
+    result_caching: bool = True
+    coalescing: bool = True
+    decision_scope: DecisionScope = DecisionScope.REQUEST
+    routed_models: frozenset[str] | None = None
+    router_version: str = ""
+    tenancy: Tenancy = Tenancy.PRINCIPAL
+    allow_anonymous: bool = False
+    authenticated_upstream: bool = False
+    auth_ttl_s: float = 60.0
+    credential_headers: frozenset[str] = frozenset()
+    secret: bytes = b""
+    max_request_bytes: int = 1_048_576
+    max_result_bytes: int = 1_048_576
+    max_capture_bytes: int = 67_108_864
+    max_memory_bytes: int = 268_435_456
+    eviction: Eviction = Eviction.S3FIFO
+    max_lag_bytes: int = 1_048_576
+    slow_reader_timeout_s: float = 5.0
+    hash_in_thread_bytes: int = 65_536
+    memo_bytes: int = 8_388_608
+    drain_timeout_s: float = 5.0
+    response_headers: bool = True
+    server_timing: bool = False
+
+    def __post_init__(self) -> None:
+        for name, kind in _ENUMS.items():
+            _coerce_enum(self, name, kind)
+        for name in _DURATIONS:
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise _wrong(name, value, "a finite number of seconds, 0 or more")
+        for name in _SIZES:
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 0):
+                raise _wrong(name, value, "a whole number of bytes, 0 or more")
+        bad = sorted(header for header in self.credential_headers if header != header.lower())
+        if bad:
+            raise _wrong("credential_headers", bad, "header names in lower case")
+        if self.secret and len(self.secret) < _MIN_SECRET_BYTES:
+            raise _wrong(
+                "secret",
+                f"<{len(self.secret)} bytes>",
+                f"at least {_MIN_SECRET_BYTES} bytes, or none",
+            )
+        if len(self.secret) > _MAX_SECRET_BYTES:
+            raise _wrong(
+                "secret", f"<{len(self.secret)} bytes>", f"at most {_MAX_SECRET_BYTES} bytes"
+            )
+
+    @classmethod
+    def profile(cls, name: str, **overrides: object) -> Self:
+        """Settings of a TTL profile: ``development``, ``production`` or ``high-traffic``.
+
+        Raises:
+            ConfigurationError: There is no such profile, or an override is wrong.
+        """
+        if name not in PROFILES:
+            raise _wrong("profile", name, "one of " + ", ".join(PROFILES))
+        unknown = sorted(set(overrides) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConfigurationError(
+                f"there is no setting named {unknown[0]!r}; the settings are "
+                + ", ".join(field.name for field in fields(cls))
+            )
+        return replace(cls(), **{**PROFILES[name], **overrides})  # type: ignore[arg-type]
+
+    def ttl_s(self, layer: Layer) -> float:
+        """Freshness lifetime of a layer, seconds."""
+        match layer:
+            case Layer.ROUTING:
+                return self.routing_ttl_s
+            case Layer.RESULT:
+                return self.result_ttl_s
+            case Layer.METADATA:
+                return self.metadata_ttl_s
+            case Layer.LOAD:
+                return self.load_ttl_s
+
+
+_MIN_SECRET_BYTES = 16
+_MAX_SECRET_BYTES = 64  # BLAKE2b's key size limit, RFC 7693 section 2.1
+_ENUMS: dict[str, type[StrEnum]] = {
+    "mode": Mode,
+    "decision_scope": DecisionScope,
+    "tenancy": Tenancy,
+    "eviction": Eviction,
+}
+_DURATIONS = (
+    "routing_ttl_s",
+    "result_ttl_s",
+    "metadata_ttl_s",
+    "load_ttl_s",
+    "auth_ttl_s",
+    "slow_reader_timeout_s",
+    "drain_timeout_s",
+)
+_SIZES = (
+    "max_request_bytes",
+    "max_result_bytes",
+    "max_capture_bytes",
+    "max_memory_bytes",
+    "max_lag_bytes",
+    "hash_in_thread_bytes",
+    "memo_bytes",
+)
+
+
+def _coerce_enum(settings: Settings, name: str, kind: type[StrEnum]) -> None:
+    value = getattr(settings, name)
+    try:
+        object.__setattr__(settings, name, kind(value))  # accepts the plain word as well
+    except ValueError:
+        raise _wrong(name, value, "one of " + ", ".join(kind)) from None
+
+
+def _wrong(name: str, value: object, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"setting {name} is {value!r}; it has to be {remedy}")

@@ -1,0 +1,1 @@
+"""Wire APIs, one file each; :mod:`.table` says which there are."""

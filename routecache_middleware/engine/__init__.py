@@ -1,0 +1,1 @@
+"""The I/O shell: what waits is here, and decides nothing."""

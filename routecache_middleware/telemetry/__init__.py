@@ -1,0 +1,1 @@
+"""What observers tell the user's own tracing."""
