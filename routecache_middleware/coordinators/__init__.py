@@ -1,1 +1,1 @@
-"""Where entries, leases and the invalidation log live; :mod:`.table` says which schemes there are."""
+"""Where entries, leases and the invalidation log live; ``table`` says which schemes there are."""

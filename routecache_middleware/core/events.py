@@ -4,8 +4,9 @@ Nothing in them is secret: no prompt, completion, credential or raw key. ``origi
 are ``traceparent`` values (W3C Trace Context section 3.2) and are empty when not sampled.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
@@ -30,8 +31,7 @@ class Operation(StrEnum):
     REMOVE = "cache.remove"
 
 
-@dataclass(frozen=True, slots=True)
-class LookupFinished:
+class LookupFinished(msgspec.Struct, frozen=True):
     """A lookup is over. Sizes are bytes, times seconds; ``ttl_s`` is negative when stale."""
 
     outcome: Outcome
@@ -46,16 +46,14 @@ class LookupFinished:
     key_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitFinished:
+class WaitFinished(msgspec.Struct, frozen=True):
     """A follower's wait is over: shared the leader's answer, or the leader failed."""
 
     outcome: Outcome
     leader: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PutFinished:
+class PutFinished(msgspec.Struct, frozen=True):
     """A write is over; ``error_type`` is the class name of the failure, or empty."""
 
     is_stored: bool
@@ -65,16 +63,14 @@ class PutFinished:
     error_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveFinished:
+class RemoveFinished(msgspec.Struct, frozen=True):
     """An invalidation is over."""
 
     scope: str
     error_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFinished:
+class RequestFinished(msgspec.Struct, frozen=True):
     """How one request of a known dialect was answered; marks the enclosing server span."""
 
     outcome: Outcome

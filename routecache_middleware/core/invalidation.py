@@ -4,8 +4,8 @@ Each process folds the log into a table: scope to the last position at which tha
 invalidated. A lookup captures the position that the table has reached, *before* the upstream is
 asked. What is stored later carries that captured position and the names of its scopes.
 
-    An entry is current if and only if no row of one of its scopes is later than its captured position
-    (and the row's condition applies to the entry).
+    An entry is current if and only if no row of one of its scopes is later than its captured
+    position (and the row's condition applies to the entry).
 
 So an answer in flight while its model is invalidated is dead on arrival, scopes learned late are
 safe, and an invalidation is one append whatever it covers.
@@ -103,7 +103,7 @@ class InvalidationTable:
     """The log folded: scope to last position.
 
     When it outgrows ``max_rows`` the rows of single keys are folded into their layer's, and if that
-    is not enough, all rows into one that covers everything: more than asked becomes cold, never less.
+    is not enough, all rows into one that covers everything: colder than asked, never staler.
     """
 
     __slots__ = ("_conditional", "_latest", "_max_rows", "position")
@@ -139,7 +139,7 @@ class InvalidationTable:
     def rewind(self, position: Position) -> None:
         """The log lost rows: void everything captured before ``position``, and start over there.
 
-        Entries captured at exactly ``position`` stay current: their maker had already seen the new log.
+        Entries captured at exactly ``position`` stay current: their maker had seen the new log.
         """
         self.position = position
         self._conditional.clear()
@@ -155,7 +155,7 @@ class InvalidationTable:
     def is_current_since(self, key: CacheKey, scopes: Iterable[Scope], position: Position) -> bool:
         """Whether nothing covering ``key`` or ``scopes`` was invalidated after ``position``.
 
-        For things that have no entry yet, such as a flight; a conditional row counts as if it applied.
+        For what has no entry yet, such as a flight; a conditional row counts as if it applied.
         """
         if self.position <= position:
             return True
@@ -182,8 +182,8 @@ class InvalidationTable:
     def _fold_conditional(self, logged: LoggedRow) -> None:
         scope = logged.row.scope
         rows = self._conditional.get(scope, ())
-        if logged in rows:
-            return
+        if logged in rows or self._latest.get(scope, 0) >= logged.position:
+            return  # known, or covered: also when it was dropped below and is now read again
         if len(rows) == MAX_CONDITIONS_PER_SCOPE:
             # Dropping the oldest condition makes its row unconditional: colder, never staler.
             self._raise(scope, rows[0].position)
@@ -192,8 +192,9 @@ class InvalidationTable:
 
     def _fold_keys_into_layers(self) -> None:
         for scope in [scope for scope in self._latest if scope.startswith("key:")]:
-            layer = Layer(scope.split(":", 2)[1])
-            self._raise(layer_scope(layer), self._latest.pop(scope))
+            # Not by way of Layer: another version's process may know layers that this one does not.
+            layer = Scope(f"layer:{scope.split(':', 2)[1]}")
+            self._raise(layer, self._latest.pop(scope))
 
     def _fold_all(self) -> None:
         self._conditional.clear()

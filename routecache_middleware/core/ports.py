@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
@@ -51,8 +53,7 @@ class Clock(Protocol):
         """Monotonic clock, seconds: for durations inside this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True):
     """One read of a coordinator, atomic as far as the coordinator can make it.
 
     Attributes:
@@ -61,6 +62,7 @@ class Fetched:
         rows: The log's rows after the position the caller named, oldest first.
         is_rewound: The log no longer holds what the caller named (flushed, restarted, failed over):
             everything the caller knows is void and nothing older than ``position`` is current.
+            ``position`` is then still greater than every position ever handed out before.
     """
 
     entries: Sequence[Entry | None]
@@ -196,6 +198,10 @@ class OpenOperation(Protocol):
     @property
     def traceparent(self) -> str:
         """Reference for links from other spans; empty when not sampled."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is told; when not, ``finish`` need not be called and no record be made."""
 
     def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
         """Tell how it ended."""

@@ -1,0 +1,57 @@
+"""Responses that we make ourselves: a stored answer, and the refusal of ``only-if-cached``."""
+
+from routecache_middleware.adapters.asgi.relay import Stamp
+from routecache_middleware.adapters.asgi.types import Headers, Message
+from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.models import Entry, ResponseMode
+from routecache_middleware.core.sse import group_messages
+
+__all__ = ["not_cached", "stored_answer"]
+
+_BURST_BYTES = 16_384
+_CONTENT_TYPES = {
+    ResponseMode.JSON: b"application/json",
+    ResponseMode.STREAM: b"text/event-stream; charset=utf-8",
+}
+
+
+def stored_answer(
+    entry: Entry, body: bytes, mode: ResponseMode, age_s: float, stamp: Stamp
+) -> list[Message]:
+    """Serve ``body``, which is the entry's own or was made from it, in wire form ``mode``."""
+    is_verbatim = mode is entry.mode and entry.content_type
+    content_type = entry.content_type.encode("latin-1") if is_verbatim else _CONTENT_TYPES[mode]
+    headers: Headers = [(b"content-type", content_type), *entry.headers]
+    if mode is ResponseMode.JSON:
+        headers.append((b"content-length", b"%d" % len(body)))
+    else:
+        headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    if stamp.has_fields:
+        headers.append((b"age", b"%d" % age_s))
+    stamp.put(headers)
+    start: Message = {"type": "http.response.start", "status": 200, "headers": headers}
+    if mode is ResponseMode.JSON or len(body) <= _BURST_BYTES:
+        return [start, {"type": "http.response.body", "body": body, "more_body": False}]
+    pieces = group_messages(body, _BURST_BYTES)
+    bodies: list[Message] = [
+        {"type": "http.response.body", "body": piece, "more_body": True} for piece in pieces
+    ]
+    bodies[-1]["more_body"] = False
+    return [start, *bodies]
+
+
+def not_cached(dialect: Dialect) -> list[Message]:
+    """504 for ``only-if-cached`` (RFC 9111 section 5.2.1.7), in the API's own error shape.
+
+    It carries no ``Cache-Status``: RFC 9211 section 2 has none for responses that caches generate.
+    """
+    body = dialect.error_body(
+        "the request says only-if-cached, and no stored answer can be used for it",
+        kind="cache_miss",
+        code="only_if_cached",
+    )
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return [
+        {"type": "http.response.start", "status": 504, "headers": headers},
+        {"type": "http.response.body", "body": body, "more_body": False},
+    ]

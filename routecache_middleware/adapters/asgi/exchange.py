@@ -1,0 +1,242 @@
+"""One request of a known API, from the first byte to the last."""
+
+from functools import partial
+from time import perf_counter
+
+from routecache_middleware.adapters.asgi.body import Replay
+from routecache_middleware.adapters.asgi.consult import Case, consult
+from routecache_middleware.adapters.asgi.follower import follow
+from routecache_middleware.adapters.asgi.leader import Leader
+from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.relay import Relay, Stamp
+from routecache_middleware.adapters.asgi.scopes import ChildScope, attach_state
+from routecache_middleware.adapters.asgi.settle import settle
+from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
+from routecache_middleware.core import cache_status
+from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.events import Operation, RequestFinished, WaitFinished
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.models import BypassReason, DiscardReason, Outcome, ResponseMode
+from routecache_middleware.core.plan import Proceed
+from routecache_middleware.core.records import scopes_of
+from routecache_middleware.core.settings import Mode, Tenancy
+from routecache_middleware.engine.live import Live
+from routecache_middleware.engine.publishing import publish_load
+
+__all__ = ["Exchange"]
+
+_SERVER_ERROR = 500
+
+
+class Exchange:
+    """Serves one request: a stored answer, a share of somebody else's, or the app's own."""
+
+    __slots__ = ("_began_s", "_case", "_flight", "_parts", "_receive", "_send", "_state")
+
+    def __init__(
+        self, parts: Parts, dialect: Dialect, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        settings = parts.engine.settings
+        self._parts = parts
+        self._receive = receive
+        self._send = send
+        stamp = Stamp(has_fields=settings.response_headers, has_timing=settings.server_timing)
+        self._case = Case(dialect, scope, stamp)
+        self._flight = ""
+        self._began_s = 0.0
+
+    async def run(self) -> None:
+        """Answer the request.
+
+        Raises:
+            Exception: Whatever the app or the server's ``send`` raised; nothing of our own making.
+        """
+        case = self._case
+        try:
+            answer = await consult(self._parts, case, self._receive)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
+            self._parts.warn("the cache", error)
+            case.bypass, answer = BypassReason.INTERNAL_ERROR, None
+        if answer is not None:
+            for message in answer:
+                await self._send(message)
+            return
+        self._state = RouteCacheState(self._parts.engine)
+        if case.bypass is not None or case.proceed is None:
+            await self._bypass(case.bypass or BypassReason.INTERNAL_ERROR)
+        else:
+            await self._fly(case.proceed)
+
+    async def _bypass(self, reason: BypassReason) -> None:
+        """Forward, standing aside."""
+        case, engine = self._case, self._parts.engine
+        case.stamp.cache_status = cache_status.bypassed(reason)
+        case.stamp.outcome = Outcome.BYPASS
+        engine.recorder.bypassed(reason)
+        engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
+        self._state.outcome = Outcome.BYPASS
+        self._state.bypass_reason = reason
+        relay = Relay(self._send, case.stamp, self._on_status)
+        child = ChildScope(case.scope, body=case.body, is_storable=False)
+        await self._call_app(child, Replay(self._replayed(), self._receive), relay.send, relay)
+
+    async def _fly(self, proceed: Proceed) -> None:
+        """Lead a flight, or follow one; a follower whose leader came to nothing tries again."""
+        case, engine = self._case, self._parts.engine
+        flights, clock = engine.live, engine.clock
+        if not proceed.may_share or case.found is None:
+            await self._lead(is_joinable=False)
+            return
+        self._flight = f"{case.key}|{case.found.parsed.shape}"
+        scopes = scopes_of(case.tenant, (case.model,))
+        while not flights.is_parallel(self._flight, clock.monotonic_s()):
+            leader = flights.find(self._flight)
+            if leader is None or not engine.is_current_since(case.key, scopes, leader.position):
+                await self._lead(is_joinable=True)
+                return
+            if await self._follow(leader):
+                return
+        await self._lead(is_joinable=False)
+
+    async def _follow(self, leader: Leader) -> bool:
+        case, engine = self._case, self._parts.engine
+        case.stamp.cache_status = cache_status.collapsed()
+        case.stamp.outcome = Outcome.COALESCED
+        waiting = engine.observer.begin(
+            Operation.WAIT, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
+        )
+        is_shared = False
+        try:
+            is_shared = await follow(leader, self._receive, self._send, case.stamp, self._shared)
+        finally:
+            outcome = Outcome.COALESCED if is_shared else Outcome.ERROR
+            waiting.finish(WaitFinished(outcome, leader.live.traceparent))
+        return is_shared
+
+    def _shared(self) -> None:
+        """A leader's answer is about to be passed on to this request."""
+        engine = self._parts.engine
+        engine.recorder.layers[Layer.RESULT].coalesced += 1
+        engine.observer.request(RequestFinished(Outcome.COALESCED))
+
+    async def _lead(self, *, is_joinable: bool) -> None:
+        case, engine = self._case, self._parts.engine
+        self._count_miss()
+        relay = Relay(self._send, case.stamp, self._on_status)
+        lookup, found = case.lookup, case.found
+        position = engine.table.position if lookup is None else lookup.position
+        leader = Leader(
+            relay,
+            Replay(self._replayed(), self._receive),
+            Live(position, "" if lookup is None else lookup.traceparent),
+            engine.captures.start(),
+            host=self,
+            wanted=ResponseMode.JSON if found is None else found.parsed.mode,
+            settings=engine.settings,
+            stored_headers=self._parts.stored_headers,
+            is_joinable=is_joinable,
+        )
+        if is_joinable:
+            engine.live.open(self._flight, leader)
+        child = ChildScope(case.scope, body=case.body, is_storable=True)
+        try:
+            await leader.run(partial(self._call_app, child, leader.receive, leader.send, relay))
+        finally:
+            if not leader.live.is_complete:
+                self._came_to_nothing(leader)
+
+    def _count_miss(self) -> None:
+        case, engine = self._case, self._parts.engine
+        recorder = engine.recorder
+        if engine.mode is Mode.SHADOW:
+            case.stamp.cache_status = cache_status.bypassed(BypassReason.SHADOW)
+            recorder.bypassed(BypassReason.SHADOW)
+            outcome = Outcome.BYPASS
+        elif case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
+            case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
+            recorder.layers[Layer.RESULT].errors += 1
+            outcome = Outcome.ERROR
+        else:
+            case.stamp.cache_status = cache_status.forwarded(case.miss)
+            recorder.layers[Layer.RESULT].misses += 1
+            outcome = Outcome.MISS
+        case.stamp.outcome = self._state.outcome = outcome
+        engine.observer.request(RequestFinished(outcome))
+
+    # What the leader of a flight reports.
+
+    def closed(self, leader: Leader) -> None:
+        """Nobody may join any more."""
+        self._parts.engine.live.close(self._flight, leader)
+
+    def refused(self, leader: Leader, reason: DiscardReason) -> None:
+        """The response's head says that nobody else can have it."""
+        flights, now_s = self._parts.engine.live, self._parts.engine.clock.monotonic_s()
+        if reason is DiscardReason.STATUS:
+            flights.failed(self._flight, had_followers=leader.live.readers > 1, now_s=now_s)
+        elif self._flight:
+            flights.unshareable(self._flight, now_s)
+
+    def completed(self, leader: Leader) -> None:
+        """The last byte was passed on: store it. The flight stays open until that is done."""
+        self._parts.engine.background.run(self._settle(leader, perf_counter() - self._began_s))
+
+    async def _settle(self, leader: Leader, duration_s: float) -> None:
+        try:
+            await settle(self._parts, self._case, leader, self._state, duration_s)
+        finally:
+            flights = self._parts.engine.live
+            flights.close(self._flight, leader)
+            if leader.discard is None:
+                flights.succeeded(self._flight)
+            leader.capture.release()
+
+    def _came_to_nothing(self, leader: Leader) -> None:
+        """The app raised, was cancelled, or returned early."""
+        flights, now_s = self._parts.engine.live, self._parts.engine.clock.monotonic_s()
+        flights.close(self._flight, leader)
+        leader.capture.release()
+        if leader.live.head is None and not leader.live.is_refused:
+            flights.failed(self._flight, had_followers=leader.live.readers > 0, now_s=now_s)
+
+    # The app.
+
+    async def _call_app(
+        self, child: ChildScope, receive: Receive, send: Send, relay: Relay
+    ) -> None:
+        """Call the app in this task, measuring its model."""
+        self._describe()
+        attach_state(case_scope := self._case.scope, self._state)
+        child.scope["state"] = case_scope["state"]
+        load = self._parts.engine.load.started(self._case.model) if self._case.model else None
+        began_s = self._began_s = perf_counter()
+        is_failure = True
+        try:
+            await self._parts.app(child.scope, receive, send)
+            is_failure = relay.status >= _SERVER_ERROR or not relay.status
+        finally:
+            child.give_back()
+            if load is not None:
+                load.ended((perf_counter() - began_s) * 1000, is_failure=is_failure)
+                if self._parts.engine.load.is_due(load):
+                    self._parts.engine.background.run(
+                        publish_load(self._parts.engine, self._case.model)
+                    )
+
+    def _describe(self) -> None:
+        case, state = self._case, self._state
+        state.decision, state.tenant = case.decision, case.tenant
+        if case.found is not None:
+            state.query_hash = case.found.fingerprint.decision
+
+    def _replayed(self) -> list[Message]:
+        case = self._case
+        if case.body is None:
+            return case.messages
+        return [{"type": "http.request", "body": case.body, "more_body": False}]
+
+    def _on_status(self, status: int) -> None:
+        settings, head = self._parts.engine.settings, self._case.head
+        if settings.tenancy is Tenancy.SHARED and head is not None and head.principal:
+            self._parts.engine.acceptance.observe(head.principal, status)

@@ -1,0 +1,37 @@
+"""The response fields that say what the cache did."""
+
+from routecache_middleware.adapters.asgi.types import Headers
+from routecache_middleware.core.models import Outcome, RoutingDecision
+
+__all__ = ["mark", "server_timing"]
+
+_SHORT = {
+    Outcome.HIT: b"HIT",
+    Outcome.STALE: b"STALE",
+    Outcome.MISS: b"MISS",
+    Outcome.COALESCED: b"COALESCED",
+    Outcome.BYPASS: b"BYPASS",
+    Outcome.ERROR: b"MISS",
+}
+
+
+def mark(
+    headers: Headers, cache_status: bytes, outcome: Outcome, decision: RoutingDecision | None
+) -> None:
+    """Append our fields to a response's headers; ``Cache-Status`` is thereby the last of its name."""
+    headers.append((b"cache-status", cache_status))
+    headers.append((b"x-routecache", _SHORT[outcome]))
+    if decision is not None:
+        model = decision.selected_model
+        if model.isascii() and model.isprintable():  # anything else has no place in a header
+            headers.append((b"x-routecache-model", model.encode("ascii")))
+        was_reused = decision.outcome in (Outcome.HIT, Outcome.STALE, Outcome.COALESCED)
+        headers.append((b"x-routecache-decision", b"HIT" if was_reused else b"MISS"))
+
+
+def server_timing(ours_s: float, app_s: float | None = None) -> tuple[bytes, bytes]:
+    """``Server-Timing``: time spent in the cache and, when it was asked, in the app; milliseconds."""
+    value = f"routecache;dur={ours_s * 1000:.3f}"
+    if app_s is not None:
+        value += f", app;dur={app_s * 1000:.3f}"
+    return (b"server-timing", value.encode("ascii"))

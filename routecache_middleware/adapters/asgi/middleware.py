@@ -1,0 +1,98 @@
+"""RouteCacheMiddleware: the cache in front of an ASGI gateway.
+
+A hit does not run what lies below us. So put this middleware inside (below) CORS, authentication,
+rate limits, access log, request ids and GZip, and above the code that calls the models.
+"""
+
+from routecache_middleware.adapters.asgi.exchange import Exchange
+from routecache_middleware.adapters.asgi.head import HeadReader, TenantOf
+from routecache_middleware.adapters.asgi.lifespan import Lifespan
+from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, WarnOnce
+from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
+from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.dialects.table import match
+from routecache_middleware.engine.identify import Identifier
+from routecache_middleware.errors import ConfigurationError
+from routecache_middleware.wiring.cache import RouteCache
+from routecache_middleware.wiring.eligibility import Eligible
+
+__all__ = ["RouteCacheMiddleware"]
+
+
+class RouteCacheMiddleware:
+    """ASGI middleware that answers LLM requests from a cache.
+
+    Requests that are not of a known API, and everything that is not HTTP, pass through untouched.
+    Immutable after construction; what one request needs lives in an object of its own.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        cache: RouteCache | None = None,
+        url: str | None = None,
+        router: Router | None = None,
+        eligible: Eligible | None = None,
+        settings: Settings | None = None,
+        policy: CachePolicy | None = None,
+        tenant: TenantOf | None = None,
+    ) -> None:
+        """Wrap ``app``; opens nothing.
+
+        Args:
+            app: The gateway.
+            cache: A cache to use, shared with whoever else has it. It is never closed from here.
+            url: Coordinator of a cache of our own, such as ``memory://``; not together with ``cache``.
+            router: Chooses the model: ``async (LLMRequest) -> RoutingDecision | str``. A plain
+                function runs in a thread.
+            eligible: ``(model) -> bool``: whether a model may be used right now. Decisions fall
+                back to their best eligible alternative.
+            settings: How a cache of our own behaves; not together with ``cache``.
+            policy: What may be cached; not together with ``cache``.
+            tenant: ``(scope) -> str | None``: whose a request is, instead of its credentials.
+
+        Raises:
+            ConfigurationError: A setting or the URL is wrong, or two of them contradict each other.
+        """
+        if cache is not None and (url, settings, policy) != (None, None, None):
+            raise ConfigurationError(
+                "cache= was given together with url=, settings= or policy=; give those to the cache"
+            )
+        self._is_owner = cache is None
+        self.cache = cache or RouteCache(url=url, settings=settings, policy=policy)
+        engine = self.cache.engine
+        routed = engine.settings.routed_models
+        self._app = app
+        self._engine = engine
+        self._parts = Parts(
+            app=app,
+            cache=self.cache,
+            engine=engine,
+            heads=HeadReader(engine.settings, engine.policy, tenant),
+            identifier=Identifier(engine.settings, engine.policy),
+            routing=None if router is None else Routing(router, routed, eligible),
+            warn=WarnOnce(),
+            stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            dialect = match(scope["method"], scope["path"])
+            if dialect is not None and self._takes_part(scope):
+                await Exchange(self._parts, dialect, scope, receive, send).run()
+                return
+        elif scope["type"] == "lifespan" and self._is_owner:
+            await Lifespan(self.cache, send).run(self._app, scope, receive)
+            return
+        await self._app(scope, receive, send)
+
+    def _takes_part(self, scope: Scope) -> bool:
+        if self._engine.mode is Mode.OFF and self._parts.routing is None:
+            return False
+        # Another middleware above us has the same cache: it leads the flight that this request is
+        # part of, and joining that would be waiting for ourselves.
+        outer = (scope.get("state") or {}).get("routecache")
+        return not (isinstance(outer, RouteCacheState) and outer.cache is self._engine)

@@ -1,0 +1,102 @@
+"""What all requests of one middleware share. Nothing in it belongs to a single request."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
+
+from routecache_middleware.adapters.asgi.head import HeadReader
+from routecache_middleware.adapters.asgi.types import ASGIApp
+from routecache_middleware.core.models import RoutingDecision
+from routecache_middleware.core.request import LLMRequest
+from routecache_middleware.engine.engine import Engine
+from routecache_middleware.engine.identify import Identifier
+from routecache_middleware.wiring.cache import RouteCache
+from routecache_middleware.wiring.eligibility import Eligible
+
+__all__ = ["Parts", "Router", "Routing", "WarnOnce"]
+
+Router = Callable[[LLMRequest], RoutingDecision | str | Awaitable[RoutingDecision | str]]
+"""Chooses a model for a request. An async callable is awaited, a plain one runs in a thread."""
+
+_logger = logging.getLogger("routecache")
+
+
+class WarnOnce:
+    """Logs the first failure of each kind; the rest would only fill the disk."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, what: str, error: BaseException) -> None:
+        """Log that ``what`` failed, unless that was said before. The error's text stays out."""
+        if what not in self._seen:
+            self._seen.add(what)
+            _logger.warning(
+                "%s failed with %s; requests go on without it", what, type(error).__name__
+            )
+
+
+class Routing:
+    """The user's router, called the right way."""
+
+    __slots__ = ("_is_async", "_models", "_router", "eligible")
+
+    def __init__(
+        self, router: Router, models: frozenset[str] | None, eligible: Eligible | None
+    ) -> None:
+        self._router = router
+        self._models = models
+        self._is_async = inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(
+            getattr(router, "__call__", None)  # noqa: B004 - looking at the method, not asking whether there is one
+        )
+        self.eligible = eligible
+
+    def wants(self, model: str) -> bool:
+        """Whether requests for ``model`` are routed."""
+        return self._models is None or model in self._models
+
+    async def decide(self, request: LLMRequest) -> RoutingDecision:
+        """Ask the router.
+
+        Raises:
+            TypeError: It returned neither a decision nor a model name.
+            Exception: Whatever the router raised.
+        """
+        started_s = asyncio.get_running_loop().time()
+        if self._is_async:
+            answer = await cast("Awaitable[RoutingDecision | str]", self._router(request))
+        else:
+            said = await asyncio.to_thread(self._router, request)
+            answer = await said if inspect.isawaitable(said) else said
+        if isinstance(answer, str) and answer:
+            answer = RoutingDecision(answer)
+        if not isinstance(answer, RoutingDecision):
+            raise TypeError(
+                f"a router returns a RoutingDecision or a model name, not {type(answer)}"
+            )
+        elapsed_ms = (asyncio.get_running_loop().time() - started_s) * 1000
+        return answer if answer.decide_ms else replace(answer, decide_ms=round(elapsed_ms, 3))
+
+    def computing(self, request: LLMRequest) -> Callable[[], Awaitable[RoutingDecision]]:
+        """Return the call, to be made if need be."""
+        return partial(self.decide, request)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a middleware."""
+
+    app: ASGIApp
+    cache: RouteCache
+    engine: Engine
+    heads: HeadReader
+    identifier: Identifier
+    routing: Routing | None
+    warn: WarnOnce
+    stored_headers: frozenset[bytes]

@@ -1,0 +1,66 @@
+"""Passing an app's response on, with our fields in its head and our numbers taken."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+from routecache_middleware.adapters.asgi.marks import mark, server_timing
+from routecache_middleware.adapters.asgi.types import Headers, Message, Send
+from routecache_middleware.core.models import Outcome, RoutingDecision
+
+__all__ = ["Relay", "Stamp"]
+
+
+class Stamp:
+    """What is written into the head of one response."""
+
+    __slots__ = ("_began_s", "_has_timing", "cache_status", "decision", "has_fields", "outcome")
+
+    def __init__(self, *, has_fields: bool, has_timing: bool) -> None:
+        self.has_fields = has_fields
+        self._has_timing = has_timing
+        self._began_s = perf_counter() if has_timing else 0.0
+        self.cache_status = b""
+        self.outcome = Outcome.BYPASS
+        self.decision: RoutingDecision | None = None
+
+    def put(self, headers: Headers, asked_app_s: float | None = None) -> None:
+        """Append our fields. ``asked_app_s``: when the app was called, by ``perf_counter``."""
+        if self.has_fields:
+            mark(headers, self.cache_status, self.outcome, self.decision)
+        if self._has_timing:
+            now_s = perf_counter()
+            if asked_app_s is None:
+                headers.append(server_timing(now_s - self._began_s))
+            else:
+                headers.append(server_timing(asked_app_s - self._began_s, now_s - asked_app_s))
+
+
+class Relay:
+    """The ``send`` of a request that is forwarded and not shared."""
+
+    __slots__ = ("_asked_s", "_client_send", "_on_status", "stamp", "status")
+
+    def __init__(self, send: Send, stamp: Stamp, on_status: Callable[[int], None]) -> None:
+        self._client_send = send
+        self._on_status = on_status
+        self._asked_s = perf_counter()
+        self.stamp = stamp
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; the head of the response gets our fields."""
+        if message["type"] == "http.response.start":
+            message = self.stamped(message)
+        await self._client_send(message)
+
+    async def send_raw(self, message: Message) -> None:
+        """Pass a message on as it is."""
+        await self._client_send(message)
+
+    def stamped(self, message: Message) -> Message:
+        """Return the head of the response with our fields appended; the app's own is not touched."""
+        self.status = message["status"]
+        self._on_status(self.status)
+        headers = list(message.get("headers", ()))
+        self.stamp.put(headers, self._asked_s)
+        return {**message, "headers": headers}

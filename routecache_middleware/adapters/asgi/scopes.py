@@ -1,0 +1,59 @@
+"""The scope that the app sees, where it differs from the server's."""
+
+from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.adapters.asgi.types import Headers, Scope
+
+__all__ = ["ChildScope", "attach_state"]
+
+# Ways of sending a body past `send`: what goes that way could be neither recorded nor shared.
+_UNRECORDABLE = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+def attach_state(scope: Scope, state: RouteCacheState) -> None:
+    """Put our state where the app finds it, and where middleware above us sees what the app adds."""
+    scope.setdefault("state", {})["routecache"] = state
+
+
+class ChildScope:
+    """A copy of a scope for the app, without what would keep its answer from being reused.
+
+    What the app and its framework write into their scope (the matched route, path parameters) is
+    given back, because middleware above us reads it from the original.
+    """
+
+    __slots__ = ("_altered", "_parent", "scope")
+
+    def __init__(self, parent: Scope, *, body: bytes | None, is_storable: bool) -> None:
+        """Copy ``parent``.
+
+        Args:
+            parent: The server's scope.
+            body: The body that the app will get when it is not the client's, for its length.
+            is_storable: The answer may be recorded, so it must come unencoded and through ``send``.
+        """
+        self._parent = parent
+        self.scope: Scope = dict(parent)
+        headers: Headers = list(parent["headers"])
+        if is_storable:
+            headers = [pair for pair in headers if pair[0] != b"accept-encoding"]
+            extensions = parent.get("extensions")
+            if extensions and not _UNRECORDABLE.isdisjoint(extensions):
+                self.scope["extensions"] = {
+                    name: value for name, value in extensions.items() if name not in _UNRECORDABLE
+                }
+        if body is not None:
+            length = b"%d" % len(body)
+            headers = [
+                (name, length if name == b"content-length" else value) for name, value in headers
+            ]
+        self.scope["headers"] = headers
+        self._altered = {
+            name: self.scope[name] for name in ("headers", "extensions") if name in self.scope
+        }
+
+    def give_back(self) -> None:
+        """Write what the app added to its scope into the original."""
+        parent, altered = self._parent, self._altered
+        for name, value in self.scope.items():
+            if name not in altered and parent.get(name) is not value:
+                parent[name] = value

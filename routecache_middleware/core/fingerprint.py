@@ -1,0 +1,272 @@
+"""Canonical request -> hashes. Every field counts unless a deny-list names it.
+
+A request has two hashes. The *decision* hash leaves out the sampling parameters, which never change
+which model a router picks; the *result* hash covers them too. Both start from the same state, so
+the long part of a request is encoded and hashed once:
+
+    decision = H(context, payload - ignored - sampling, "decision", router version)
+    result   = H(context, payload - ignored - sampling, "result", sampling fields)
+
+and with conversation scope
+
+    decision = H'(context, what stands for the conversation, "decision", router version)
+
+H is BLAKE2b-128, keyed with the deployment secret when there is one. Each use of it has its own
+personalisation (RFC 7693 section 2.8 allows for it), so hashes of different kinds never meet, and
+every part is msgpack, which ends itself, so no two lists of parts run together to the same bytes.
+XXH3 must not be used here: it is fast, but collisions of whole chat bodies can be made at will.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+
+import msgspec
+
+from routecache_middleware.core.canonical import DoubtfulJSONError, decode, encode, normalise
+from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.settings import DecisionScope
+from routecache_middleware.errors import ConfigurationError
+
+__all__ = [
+    "Domain",
+    "Explanation",
+    "Fingerprint",
+    "KeyContext",
+    "explain",
+    "fingerprint",
+    "hash_query",
+    "new_hash",
+]
+
+
+class Domain(Enum):
+    """What a hash is for: BLAKE2b's personalisation, at most 16 bytes. Never change one."""
+
+    REQUEST = b"rc1.request"
+    CONVERSATION = b"rc1.conversation"
+    QUERY_JSON = b"rc1.query.json"
+    QUERY_BYTES = b"rc1.query.bytes"
+    QUERY_TEXT = b"rc1.query.text"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyContext:
+    """What of a request counts besides its body.
+
+    Attributes:
+        dialect: Name of the dialect.
+        root_path: ASGI ``root_path``.
+        path: ASGI ``path``.
+        query: Raw query string.
+        headers: Only those that change what an answer says, selected by the caller: lower-case
+            names, in the order in which they came.
+    """
+
+    dialect: str
+    root_path: str
+    path: str
+    query: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The two hashes of a request, 32 hex digits each.
+
+    Attributes:
+        decision: Identifies the request to a router.
+        result: Identifies the request to a model.
+    """
+
+    decision: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which parts of a request counted, by name only: safe to log.
+
+    Attributes:
+        fingerprint: The hashes.
+        scope: With ``conversation`` the decision hash covers what the dialect takes for the
+            conversation, instead of ``counted``.
+        counted: Top-level fields in both hashes.
+        sampling: Top-level fields in the result hash only.
+        ignored: Top-level fields left out of both.
+        context: What else is in both hashes: the non-empty parts of the context, headers by name.
+    """
+
+    fingerprint: Fingerprint
+    scope: DecisionScope
+    counted: tuple[str, ...]
+    sampling: tuple[str, ...]
+    ignored: tuple[str, ...]
+    context: tuple[str, ...]
+
+
+def fingerprint(
+    payload: Mapping[str, object],
+    *,
+    dialect: Dialect,
+    context: KeyContext,
+    ignored: frozenset[str] = frozenset(),
+    scope: DecisionScope = DecisionScope.REQUEST,
+    router_version: str = "",
+    secret: bytes = b"",
+) -> Fingerprint:
+    """Return the hashes of a request.
+
+    Args:
+        payload: The decoded body.
+        dialect: Whose deny-list and sampling parameters apply.
+        context: What counts besides the body.
+        ignored: Further top-level fields to leave out of both hashes.
+        scope: What the decision hash covers; the result hash always covers the whole request.
+        router_version: Part of the decision hash only.
+        secret: Deployment secret, at most 64 bytes.
+
+    Raises:
+        DoubtfulJSONError: The payload has a part that no canonical form exists for.
+        ConfigurationError: The secret is too long.
+    """
+    left_out = dialect.ignored_fields | ignored
+    sampling_fields = dialect.sampling_fields
+    core: dict[str, object] = {}
+    sampling: dict[str, object] = {}
+    for name, value in payload.items():
+        if name not in left_out:
+            (sampling if name in sampling_fields else core)[name] = value
+    head = _parts(
+        context.dialect,
+        _utf8(context.root_path),
+        _utf8(context.path),
+        context.query,
+        context.headers,
+    )
+    state = new_hash(Domain.REQUEST, secret)
+    state.update(head + encode(core))
+    if scope is DecisionScope.REQUEST:
+        decision = state.copy()
+    else:
+        decision = new_hash(Domain.CONVERSATION, secret)
+        decision.update(head + encode(dialect.conversation(payload)))
+    decision.update(_parts("decision", _utf8(router_version)))
+    state.update(_parts("result") + encode(sampling))
+    return Fingerprint(decision=decision.hexdigest(), result=state.hexdigest())
+
+
+def explain(
+    payload: Mapping[str, object],
+    *,
+    dialect: Dialect,
+    context: KeyContext,
+    ignored: frozenset[str] = frozenset(),
+    scope: DecisionScope = DecisionScope.REQUEST,
+    router_version: str = "",
+    secret: bytes = b"",
+) -> Explanation:
+    """Return what :func:`fingerprint` made of a request: for finding out why two requests differ.
+
+    Arguments and errors are those of :func:`fingerprint`.
+    """
+    left_out = dialect.ignored_fields | ignored
+    kept = [name for name in payload if name not in left_out]
+    return Explanation(
+        fingerprint=fingerprint(
+            payload,
+            dialect=dialect,
+            context=context,
+            ignored=ignored,
+            scope=scope,
+            router_version=router_version,
+            secret=secret,
+        ),
+        scope=scope,
+        counted=tuple(name for name in kept if name not in dialect.sampling_fields),
+        sampling=tuple(name for name in kept if name in dialect.sampling_fields),
+        ignored=tuple(name for name in payload if name in left_out),
+        context=_context_names(context),
+    )
+
+
+def hash_query(
+    payload: Mapping[str, object] | bytes | str, *, tenant: str = "", secret: bytes = b""
+) -> str:
+    """Return the query hash of a payload: 32 hex digits.
+
+    Equal JSON objects have equal hashes, whatever their key order, white space and way of writing
+    numbers, and whether they come as a mapping or as bytes. No deny-list is applied: this function
+    does not know which API the payload is for, so leave out yourself what never changes an answer
+    (``user``, ``metadata``, ``stream`` ...).
+
+    Args:
+        payload: A mapping, the bytes of a JSON object, or plain text. Bytes that are not strictly
+            one JSON object are hashed as they are. Text is never parsed, so JSON in a ``str`` does
+            not have the hash of the same JSON in ``bytes``.
+        tenant: Whose query it is; part of the hash.
+        secret: Deployment secret, at most 64 bytes: keys the hash, so that it reveals no prompt.
+
+    Raises:
+        DoubtfulJSONError: A mapping has a part that is not JSON. It is a ``ValueError``.
+        ConfigurationError: The secret is too long.
+        TypeError: The payload is of another type.
+    """
+    domain, packed = _query_bytes(payload)
+    state = new_hash(domain, secret)
+    state.update(_parts(_utf8(tenant)) + packed)
+    return state.hexdigest()
+
+
+def new_hash(domain: Domain, secret: bytes = b"") -> blake2b:
+    """Return an empty BLAKE2b-128 for one purpose, keyed with ``secret`` unless that is empty.
+
+    Raises:
+        ConfigurationError: The secret is longer than BLAKE2b's 64 bytes. It is not hashed down:
+            ``Settings`` refuses it too, and both have to agree.
+    """
+    if len(secret) > blake2b.MAX_KEY_SIZE:
+        raise ConfigurationError(
+            f"secret is <{len(secret)} bytes>; it has to be at most {blake2b.MAX_KEY_SIZE} bytes"
+        )
+    return blake2b(digest_size=16, key=secret, person=domain.value)
+
+
+def _query_bytes(payload: Mapping[str, object] | bytes | str) -> tuple[Domain, bytes]:
+    if isinstance(payload, str):
+        return Domain.QUERY_TEXT, _utf8(payload)
+    if isinstance(payload, bytes):
+        try:
+            return Domain.QUERY_JSON, encode(decode(payload))
+        except DoubtfulJSONError:
+            return Domain.QUERY_BYTES, payload
+    if isinstance(payload, Mapping):
+        return Domain.QUERY_JSON, encode(normalise(payload))
+    raise TypeError(
+        f"hash_query takes a mapping, bytes or str, got {type(payload).__name__}; "
+        "wrap a list of messages in a mapping: {'messages': [...]}"
+    )
+
+
+def _utf8(text: str) -> bytes:
+    """Return the bytes of any Unicode: paths and tenants may have lone surrogates."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _parts(*parts: object) -> bytes:
+    return _PARTS.encode(parts)
+
+
+def _context_names(context: KeyContext) -> tuple[str, ...]:
+    named = {
+        "dialect": context.dialect,
+        "root_path": context.root_path,
+        "path": context.path,
+        "query": context.query,
+    }
+    headers = tuple(name.decode("latin-1") for name, _ in context.headers)
+    return tuple(name for name, part in named.items() if part) + headers
+
+
+_PARTS = msgspec.msgpack.Encoder()

@@ -1,0 +1,38 @@
+"""How old an entry is, and whether its age still allows serving it (RFC 9111 section 4.2, RFC 5861)."""
+
+from enum import Enum
+
+from routecache_middleware.core.models import Entry
+
+__all__ = ["MAX_CLOCK_SKEW_S", "Freshness", "age_s", "classify", "ttl_s"]
+
+MAX_CLOCK_SKEW_S = 2.0
+"""An entry from further in the future than this is a miss: its age cannot be known."""
+
+
+class Freshness(Enum):
+    """What an entry's age allows."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    """Past its lifetime, inside a stale window: usable while refreshing, or instead of an error."""
+    EXPIRED = "expired"
+
+
+def age_s(entry: Entry, now_s: float) -> float:
+    """Seconds since the entry was made; never negative."""
+    return max(0.0, now_s - entry.created_s)
+
+
+def ttl_s(entry: Entry, now_s: float) -> float:
+    """Seconds of freshness left; negative when stale."""
+    return entry.freshness_lifetime_s - age_s(entry, now_s)
+
+
+def classify(entry: Entry, now_s: float) -> Freshness:
+    """What the entry's age allows at ``now_s`` (Unix seconds on the clock that made ``created_s``)."""
+    if entry.created_s - now_s > MAX_CLOCK_SKEW_S:
+        return Freshness.EXPIRED
+    if ttl_s(entry, now_s) > 0:
+        return Freshness.FRESH
+    return Freshness.STALE if now_s < entry.expires_s else Freshness.EXPIRED

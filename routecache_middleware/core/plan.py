@@ -1,0 +1,205 @@
+"""What to do next with a request: four pure decisions, each a closed union.
+
+plan_request -> plan_lookup -> plan_share -> plan_store
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from routecache_middleware.core.dialect import Judgement, ParsedRequest
+from routecache_middleware.core.directives import Directives
+from routecache_middleware.core.freshness import Freshness, age_s, classify, ttl_s
+from routecache_middleware.core.models import (
+    BypassReason,
+    DiscardReason,
+    Entry,
+    MissReason,
+    ResponseMode,
+)
+from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+
+__all__ = [
+    "Bypass",
+    "Forward",
+    "Proceed",
+    "ResponseFacts",
+    "Serve",
+    "plan_lookup",
+    "plan_request",
+    "plan_share",
+    "plan_store",
+    "read_response_head",
+]
+
+
+class Proceed(msgspec.Struct, frozen=True, gc=False):
+    """The cache takes part.
+
+    Attributes:
+        may_look_up: Ask the coordinator; false for ``no-cache`` and in ``write_only`` mode.
+        may_serve: Answer from what was found; false in shadow mode, where it is only counted.
+        may_store: Keep a good answer.
+        may_share: Open or join a flight.
+    """
+
+    may_look_up: bool
+    may_serve: bool
+    may_store: bool
+    may_share: bool
+
+
+class Bypass(msgspec.Struct, frozen=True, gc=False):
+    """The cache stands aside."""
+
+    reason: BypassReason
+
+
+class Serve(msgspec.Struct, frozen=True, gc=False):
+    """Answer with ``entry``."""
+
+    entry: Entry
+    age_s: float
+    ttl_s: float
+
+
+class Forward(msgspec.Struct, frozen=True, gc=False):
+    """Ask the upstream."""
+
+    reason: MissReason
+
+
+class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
+    """What the head of a response says about storing it.
+
+    Attributes:
+        status: HTTP status code.
+        content_type: Value of ``content-type``, or empty.
+        mode: Wire form by media type, or None when it is neither JSON nor an event stream.
+        content_encoding: Value of ``content-encoding``, or empty; ``identity`` counts as empty.
+        varies_by_anything: ``Vary: *``.
+        has_trailers: The app announced trailers.
+    """
+
+    status: int
+    content_type: str
+    mode: ResponseMode | None
+    content_encoding: str
+    varies_by_anything: bool
+    has_trailers: bool
+
+
+_DEFAULT_TEMPERATURE = 1.0
+
+
+def plan_request(
+    parsed: ParsedRequest,
+    directives: Directives,
+    settings: Settings,
+    policy: CachePolicy,
+    mode: Mode,
+) -> Proceed | Bypass:
+    """Whether and how the result cache takes part in this request."""
+    if parsed.bypass is not None:
+        return Bypass(parsed.bypass)
+    if not settings.result_caching:
+        return Bypass(BypassReason.DISABLED)
+    if directives.no_cache and directives.no_store:
+        return Bypass(BypassReason.NO_STORE)
+    temperature = _DEFAULT_TEMPERATURE if parsed.temperature is None else parsed.temperature
+    if policy.max_temperature is not None and temperature > policy.max_temperature:
+        return Bypass(BypassReason.TEMPERATURE)
+    may_look_up = mode is not Mode.WRITE_ONLY and not directives.no_cache
+    may_serve = may_look_up and mode is not Mode.SHADOW
+    return Proceed(
+        may_look_up=may_look_up,
+        may_serve=may_serve,
+        may_store=mode is not Mode.READ_ONLY and not directives.no_store,
+        may_share=may_serve and settings.coalescing and not directives.no_store,
+    )
+
+
+def plan_lookup(
+    entry: Entry | None, *, is_current: bool, now_s: float, max_age_s: float | None = None
+) -> Serve | Forward:
+    """Whether what was found may be served.
+
+    Args:
+        entry: What the coordinator has under the key, or None.
+        is_current: Whether nothing that covers it was invalidated since it was captured.
+        now_s: Unix seconds.
+        max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None.
+    """
+    if entry is None:
+        return Forward(MissReason.ABSENT)
+    if not is_current:
+        return Forward(MissReason.INVALIDATED)
+    if classify(entry, now_s) is not Freshness.FRESH:
+        return Forward(MissReason.EXPIRED)
+    age = age_s(entry, now_s)
+    if max_age_s is not None and age > max_age_s:
+        return Forward(MissReason.REQUEST)
+    return Serve(entry, age, ttl_s(entry, now_s))
+
+
+def read_response_head(
+    status: int, headers: Iterable[tuple[bytes, bytes]], *, has_trailers: bool
+) -> ResponseFacts:
+    """Pick out of a response head what matters for sharing and storing it."""
+    content_type = encoding = ""
+    varies_by_anything = False
+    for name, value in headers:
+        match name.lower():
+            case b"content-type":
+                content_type = value.decode("latin-1")
+            case b"content-encoding":
+                encoding = value.decode("latin-1").strip().lower()
+            case b"vary":
+                varies_by_anything |= value.strip() == b"*"
+            case _:
+                pass
+    return ResponseFacts(
+        status=status,
+        content_type=content_type,
+        mode=_response_mode(content_type),
+        content_encoding="" if encoding == "identity" else encoding,
+        varies_by_anything=varies_by_anything,
+        has_trailers=has_trailers,
+    )
+
+
+def plan_share(facts: ResponseFacts, wanted: ResponseMode) -> DiscardReason | None:
+    """Why this response must not be shared with others nor stored, judged by its head; or None."""
+    if facts.status != 200:  # noqa: PLR2004 - only a complete 200 is ever reused
+        return DiscardReason.STATUS
+    if facts.content_encoding:
+        return DiscardReason.CONTENT_ENCODING
+    if facts.has_trailers:
+        return DiscardReason.TRAILERS
+    if facts.varies_by_anything:
+        return DiscardReason.VARY
+    if facts.mode is not wanted:
+        return DiscardReason.CONTENT_TYPE
+    return None
+
+
+def plan_store(
+    judgement: Judgement, parsed: ParsedRequest, policy: CachePolicy
+) -> DiscardReason | None:
+    """Why a complete body must not be stored, or None when it may."""
+    if judgement.discard is not None:
+        return judgement.discard
+    if not policy.finish_reasons.issuperset(judgement.finish_reasons):
+        return DiscardReason.FINISH_REASON
+    if judgement.has_tool_calls:
+        allowed = policy.cache_tool_calls
+        if allowed is False or (allowed == "auto" and not parsed.is_deterministic):
+            return DiscardReason.TOOL_CALLS
+    return None
+
+
+def _response_mode(content_type: str) -> ResponseMode | None:
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "text/event-stream":
+        return ResponseMode.STREAM
+    return ResponseMode.JSON if media_type == "application/json" else None

@@ -1,0 +1,52 @@
+"""Work that outlives the request that caused it, drained at shutdown."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+from routecache_middleware.engine.eager import start_eagerly
+
+__all__ = ["Background"]
+
+_logger = logging.getLogger("routecache")
+
+
+class Background:
+    """Tasks of one event loop. Strong references are kept, as the loop itself keeps only weak ones."""
+
+    __slots__ = ("_has_failed", "_tasks")
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._has_failed = False
+
+    def run(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run ``coroutine``, inline as far as it goes without waiting. Its errors are logged."""
+        try:
+            task = start_eagerly(coroutine)
+        except Exception as error:  # noqa: BLE001 - no request may fail for it
+            self._failed(error)
+            return
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for what is under way, then cancel what is left."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if not self._has_failed:  # the same fault would come with every request
+            self._has_failed = True
+            _logger.error("background work failed; logged only once", exc_info=error)

@@ -1,0 +1,99 @@
+"""From body bytes to what the cache has to know of a request, remembering bodies seen lately.
+
+The memo is found by xxh3 of the body and confirmed by comparing the bytes and the context, so a
+collision costs time, never correctness. It is bounded by ``memo_bytes``.
+"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import xxhash
+
+from routecache_middleware.core.canonical import DoubtfulJSONError, decode
+from routecache_middleware.core.dialect import Dialect, ParsedRequest
+from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
+from routecache_middleware.core.models import BypassReason
+from routecache_middleware.core.settings import CachePolicy, Settings
+
+__all__ = ["Identified", "Identifier"]
+
+_MEMO_OVERHEAD_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A request that can be cached."""
+
+    parsed: ParsedRequest
+    fingerprint: Fingerprint
+
+
+class Identifier:
+    """Parses and hashes request bodies; one per cache, used by the event loop's thread only."""
+
+    __slots__ = ("_bytes", "_memo", "_policy", "_seed", "_settings")
+
+    def __init__(self, settings: Settings, policy: CachePolicy) -> None:
+        self._settings = settings
+        self._policy = policy
+        # Not a secret: it only keeps strangers from aiming at one slot of the memo.
+        self._seed = secrets.randbits(63)
+        # Not a plain dict: finding its first key costs a walk over all that were removed before it.
+        self._memo: OrderedDict[int, tuple[bytes, KeyContext, Identified | BypassReason]] = (
+            OrderedDict()
+        )
+        self._bytes = 0
+
+    async def identify(
+        self, dialect: Dialect, context: KeyContext, body: bytes
+    ) -> Identified | BypassReason:
+        """Say what a body asks for, or why it is none of our business. Never raises for any bytes."""
+        slot = xxhash.xxh3_64_intdigest(body, self._seed)
+        seen = self._memo.get(slot)
+        if seen is not None and seen[0] == body and (seen[1] is context or seen[1] == context):
+            return seen[2]
+        if len(body) > self._settings.hash_in_thread_bytes:
+            found = await asyncio.to_thread(self._identify, dialect, context, body)
+        else:
+            found = self._identify(dialect, context, body)
+        self._remember(slot, body, context, found)
+        return found
+
+    def _identify(
+        self, dialect: Dialect, context: KeyContext, body: bytes
+    ) -> Identified | BypassReason:
+        try:
+            payload = decode(body)
+            parsed = dialect.parse(payload)
+            if parsed is None:
+                return BypassReason.INVALID_JSON
+            hashes = fingerprint(
+                payload,
+                dialect=dialect,
+                context=context,
+                ignored=self._policy.ignored_fields,
+                scope=self._settings.decision_scope,
+                router_version=self._settings.router_version,
+                secret=self._settings.secret,
+            )
+        except DoubtfulJSONError:
+            return BypassReason.INVALID_JSON
+        return Identified(parsed, hashes)
+
+    def _remember(
+        self, slot: int, body: bytes, context: KeyContext, found: Identified | BypassReason
+    ) -> None:
+        limit = self._settings.memo_bytes
+        cost = len(body) + _MEMO_OVERHEAD_BYTES
+        if cost > limit // 8:
+            return
+        replaced = self._memo.pop(slot, None)
+        if replaced is not None:
+            self._bytes -= len(replaced[0]) + _MEMO_OVERHEAD_BYTES
+        while self._bytes + cost > limit:
+            _, oldest = self._memo.popitem(last=False)
+            self._bytes -= len(oldest[0]) + _MEMO_OVERHEAD_BYTES
+        self._memo[slot] = (body, context, found)
+        self._bytes += cost

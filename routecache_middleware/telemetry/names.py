@@ -1,0 +1,113 @@
+"""Every name that spans carry: scope, links and attributes, with the versions they were taken from.
+
+A span is named ``{operation} {target}``: an :class:`~routecache_middleware.core.events.Operation`
+and a layer's value or the kind of scope that is invalidated, such as ``cache.get result`` or
+``cache.remove model``. All of them are INTERNAL.
+
+OpenTelemetry has no convention for caches (semantic-conventions#1747 is open), so:
+
+- ``gen_ai.*`` are the names that every version of the GenAI conventions shares. They are copied,
+  because the Python constants are deprecated since the conventions left the main repository
+  (semantic-conventions#3696), and their successors are still in development.
+- ``gen_ai.usage.*`` is absent on purpose: a hit is no inference, and backends price those numbers.
+- ``cache.*`` are Sentry's, the one published set for caches.
+- Everything else is ours, below ``routecache.``.
+"""
+
+from typing import Final
+
+__all__ = [
+    "ATTRIBUTES",
+    "CACHE",
+    "CACHE_HIT",
+    "CACHE_ITEM_SIZE",
+    "CACHE_TTL",
+    "CACHE_WRITE",
+    "ENTRY_AGE",
+    "ERROR_TYPE",
+    "KEY_HASH",
+    "LAYER",
+    "LINK_LEADER",
+    "LINK_ORIGIN",
+    "LINK_TRIGGER",
+    "LINK_TYPE",
+    "OPERATION_NAME",
+    "OUTCOME",
+    "REASON_BYPASS",
+    "REASON_MISS",
+    "REQUEST_MODEL",
+    "RESPONSE_MODEL",
+    "SAVED_TIME",
+    "SCHEMA_URL",
+    "SCOPE_NAME",
+    "STORED",
+]
+
+SCOPE_NAME: Final = "routecache_middleware"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+"""Version of the general and GenAI conventions that the names follow."""
+
+# OpenTelemetry, semantic conventions 1.44.0
+ERROR_TYPE: Final = "error.type"
+OPERATION_NAME: Final = "gen_ai.operation.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+
+# Sentry conventions 0.5.0
+CACHE_HIT: Final = "cache.hit"
+"""True for a hit and for a stale answer."""
+CACHE_ITEM_SIZE: Final = "cache.item_size"
+"""Bytes."""
+CACHE_TTL: Final = "cache.ttl"
+"""Whole seconds left, rounded down: negative when stale."""
+CACHE_WRITE: Final = "cache.write"
+"""Whether a put wrote anything."""
+
+# Ours
+CACHE: Final = "routecache.cache"
+"""Which of the four caches: ``route``, ``result``, ``meta`` or ``load``; of an invalidation, what
+kind of scope."""
+OUTCOME: Final = "routecache.outcome"
+LAYER: Final = "routecache.layer"
+"""Where a hit was found, such as ``memory`` or ``redis``."""
+REASON_MISS: Final = "routecache.miss.reason"
+REASON_BYPASS: Final = "routecache.bypass.reason"
+ENTRY_AGE: Final = "routecache.entry.age"
+"""Seconds, a float."""
+KEY_HASH: Final = "routecache.key.hash"
+"""The first 16 hex digits of the keyed hash; never the key."""
+SAVED_TIME: Final = "routecache.saved.time"
+"""Seconds that making the answer once took; on hits."""
+STORED: Final = "routecache.stored"
+
+ATTRIBUTES: Final = frozenset(
+    {
+        CACHE,
+        CACHE_HIT,
+        CACHE_ITEM_SIZE,
+        CACHE_TTL,
+        CACHE_WRITE,
+        ENTRY_AGE,
+        ERROR_TYPE,
+        KEY_HASH,
+        LAYER,
+        OPERATION_NAME,
+        OUTCOME,
+        REASON_BYPASS,
+        REASON_MISS,
+        REQUEST_MODEL,
+        RESPONSE_MODEL,
+        SAVED_TIME,
+        STORED,
+    }
+)
+"""All attributes that a span of ours or the enclosing server span may get from us."""
+
+# Attribute of a link, and its values
+LINK_TYPE: Final = "routecache.link.type"
+LINK_ORIGIN: Final = "origin"
+"""From a hit to the request that stored the entry."""
+LINK_LEADER: Final = "leader"
+"""From a follower's wait to the request whose answer it shared."""
+LINK_TRIGGER: Final = "trigger"
+"""From a background refresh, which is a trace of its own, to the request that started it."""

@@ -1,0 +1,230 @@
+"""Spans through the OpenTelemetry API alone; names in :mod:`.names`.
+
+Who installs no SDK pays for one ``start_span`` and nothing else: a span that does not record is
+dropped at once. Our spans never become the current one. That is what makes them cheap (entering a
+context costs several times the span), and it keeps the server span current, so that
+:meth:`OtelObserver.request` can mark it and the app's own spans stay its children.
+"""
+
+import os
+import re
+from math import floor
+from typing import Final, assert_never
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from routecache_middleware import __version__
+from routecache_middleware.core.events import (
+    LookupFinished,
+    Operation,
+    PutFinished,
+    RemoveFinished,
+    RequestFinished,
+    WaitFinished,
+)
+from routecache_middleware.core.models import Outcome
+from routecache_middleware.core.ports import OpenOperation
+from routecache_middleware.telemetry import names
+from routecache_middleware.telemetry.null import NULL_OPERATION
+
+__all__ = ["ENABLED_VARIABLE", "OtelObserver"]
+
+ENABLED_VARIABLE: Final = "OTEL_PYTHON_INSTRUMENTATION_ROUTECACHE_ENABLED"
+"""Environment variable that turns spans off with ``false``, ``0``, ``no`` or ``off``."""
+
+_HITS: Final = frozenset({Outcome.HIT, Outcome.STALE})
+_KEY_HASH_DIGITS: Final = 16
+_NEW_ROOT: Final = Context()
+# Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
+_REFRESH: Final = Operation.REFRESH
+_REMOVE: Final = Operation.REMOVE
+_OFF: Final = frozenset({"false", "0", "no", "off"})
+# W3C Trace Context section 3.2.2, version 00: the only one that we write.
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+_Attributes = dict[str, str | bool | int | float]
+
+
+class OtelObserver:
+    """An observer that makes one INTERNAL span per operation and marks the enclosing server span.
+
+    What it sets never includes prompts, completions, credentials or keys.
+
+    Args:
+        tracer_provider: Where spans go; None: the global provider, even one that is set later.
+        enabled: Whether anything is observed; None: unless :data:`ENABLED_VARIABLE` says no.
+        model_attributes: Whether spans name models. Some backends take every span with a model for
+            a generation and price it.
+    """
+
+    __slots__ = ("_model_attributes", "_tracer")
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        enabled: bool | None = None,
+        model_attributes: bool = True,
+    ) -> None:
+        if enabled is None:
+            enabled = os.environ.get(ENABLED_VARIABLE, "").strip().lower() not in _OFF
+        self._model_attributes = model_attributes
+        # By keyword: the third positional parameter of get_tracer is the provider.
+        self._tracer = (
+            trace.get_tracer(
+                names.SCOPE_NAME,
+                __version__,
+                tracer_provider=tracer_provider,
+                schema_url=names.SCHEMA_URL,
+            )
+            if enabled
+            else None
+        )
+
+    def begin(
+        self, operation: Operation, target: str, *, model: str = "", verb: str = ""
+    ) -> OpenOperation:
+        """Start a span; what samplers may want to know is set at once."""
+        tracer = self._tracer
+        if tracer is None:
+            return NULL_OPERATION
+        if operation is _REMOVE:
+            # A scope names tenants, tags and keys after its kind.
+            target = target.partition(":")[0]
+        target = str(target)  # a Layer may have been passed; exporters want exact types
+        attributes: _Attributes = {names.CACHE: target}
+        if verb:
+            attributes[names.OPERATION_NAME] = verb
+        if model and self._model_attributes:
+            attributes[names.REQUEST_MODEL] = model
+        if operation is _REFRESH:
+            # A refresh outlives the request that started it, so it is a trace of its own.
+            span = tracer.start_span(
+                f"{operation} {target}",
+                context=_NEW_ROOT,
+                attributes=attributes,
+                links=_trigger_links(),
+            )
+        else:
+            span = tracer.start_span(f"{operation} {target}", attributes=attributes)
+        if not span.is_recording():
+            return NULL_OPERATION
+        return _OpenSpan(span, model_attributes=self._model_attributes)
+
+    def request(self, record: RequestFinished) -> None:
+        """Mark the enclosing span, so that root spans can be told apart by outcome."""
+        if self._tracer is None:
+            return
+        span = trace.get_current_span()
+        if not span.is_recording():
+            return
+        attributes: _Attributes = {
+            names.CACHE_HIT: record.outcome in _HITS,
+            names.CACHE: record.layer.value,
+            names.OUTCOME: record.outcome.value,
+        }
+        if record.served_by:
+            attributes[names.LAYER] = record.served_by
+        if record.bypass_reason is not None:
+            attributes[names.REASON_BYPASS] = record.bypass_reason.value
+        span.set_attributes(attributes)
+
+
+class _OpenSpan:
+    """A recording span that has not ended."""
+
+    __slots__ = ("_model_attributes", "_span")
+    is_watched: Final = True
+
+    def __init__(self, span: trace.Span, *, model_attributes: bool) -> None:
+        self._span = span
+        self._model_attributes = model_attributes
+
+    @property
+    def traceparent(self) -> str:
+        context = self._span.get_span_context()
+        if not context.trace_flags.sampled:  # recorded here only: nobody could follow the link
+            return ""
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
+
+    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+        span = self._span
+        try:
+            match record:
+                case LookupFinished():
+                    self._set(_lookup_attributes(record), record.model_id)
+                    _add_link(span, record.origin, names.LINK_ORIGIN)
+                case WaitFinished():
+                    span.set_attribute(names.OUTCOME, record.outcome.value)
+                    _add_link(span, record.leader, names.LINK_LEADER)
+                case PutFinished():
+                    self._set(_put_attributes(record), record.model_id)
+                    _mark_failure(span, record.error_type)
+                case RemoveFinished():
+                    _mark_failure(span, record.error_type)
+                case _:
+                    assert_never(record)
+        finally:
+            span.end()
+
+    def _set(self, attributes: _Attributes, model_id: str) -> None:
+        if model_id and self._model_attributes:
+            attributes[names.RESPONSE_MODEL] = model_id
+        self._span.set_attributes(attributes)
+
+
+def _lookup_attributes(record: LookupFinished) -> _Attributes:
+    is_hit = record.outcome in _HITS
+    attributes: _Attributes = {
+        names.CACHE_HIT: is_hit,
+        names.OUTCOME: record.outcome.value,
+    }
+    if record.served_by:
+        attributes[names.LAYER] = record.served_by
+    if record.miss_reason is not None:
+        attributes[names.REASON_MISS] = record.miss_reason.value
+    if record.key_hash:
+        attributes[names.KEY_HASH] = record.key_hash[:_KEY_HASH_DIGITS]
+    if is_hit:
+        attributes[names.CACHE_ITEM_SIZE] = record.item_size
+        attributes[names.CACHE_TTL] = floor(record.ttl_s)
+        attributes[names.ENTRY_AGE] = record.age_s
+        attributes[names.SAVED_TIME] = record.cost_ms / 1000
+    return attributes
+
+
+def _put_attributes(record: PutFinished) -> _Attributes:
+    return {
+        names.STORED: record.is_stored,
+        names.CACHE_WRITE: record.is_stored,
+        names.CACHE_ITEM_SIZE: record.item_size,
+        names.CACHE_TTL: floor(record.ttl_s),
+    }
+
+
+def _mark_failure(span: trace.Span, error_type: str) -> None:
+    """Only what failed for the caller is an error; a lookup that failed open was handled."""
+    if error_type:
+        span.set_attribute(names.ERROR_TYPE, error_type)
+        span.set_status(trace.Status(trace.StatusCode.ERROR))
+
+
+def _add_link(span: trace.Span, traceparent: str, link_type: str) -> None:
+    """Link to what ``traceparent`` names; one that is malformed or all zeros is no link."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None:
+        return
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    context = trace.SpanContext(
+        trace_id, span_id, is_remote=True, trace_flags=trace.TraceFlags(flags)
+    )
+    if context.is_valid:
+        span.add_link(context, {names.LINK_TYPE: link_type})
+
+
+def _trigger_links() -> list[trace.Link]:
+    context = trace.get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return []
+    return [trace.Link(context, {names.LINK_TYPE: names.LINK_TRIGGER})]

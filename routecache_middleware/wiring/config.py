@@ -1,0 +1,262 @@
+"""Settings, policy and URL from where a deployment keeps them.
+
+    argument  >  environment  >  TOML file  >  profile  >  default
+
+The environment: ``ROUTECACHE_URL``, ``ROUTECACHE_PROFILE``, ``ROUTECACHE_CONFIG`` (path of the TOML
+file), ``ROUTECACHE_<SETTING>`` and ``ROUTECACHE_POLICY_<SETTING>``, such as
+``ROUTECACHE_RESULT_TTL_S=30``. Sets are lists separated by commas, None is ``none``, and an empty
+variable counts as absent, because that is what ``${UNSET}`` becomes in a compose file.
+
+The file: tables ``[routecache]`` (settings, ``url`` and ``profile``) and ``[routecache.policy]``.
+
+A name that is no setting is an error wherever it stands, and so is a wrong value: an option that
+is silently ignored is worse than a gateway that does not start.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from types import NoneType
+from typing import Final, Literal, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from routecache_middleware.core.settings import PROFILES, CachePolicy, Settings
+from routecache_middleware.errors import ConfigurationError
+
+__all__ = ["DEFAULT_URL", "configured_url", "load_policy", "load_settings"]
+
+DEFAULT_URL: Final = "memory://"
+
+_PREFIX: Final = "ROUTECACHE_"
+_POLICY_PREFIX: Final = "ROUTECACHE_POLICY_"
+_TABLE: Final = "routecache"
+# Beside the settings, in the file and in the environment; the admin app reads its own.
+_WORDS: Final = frozenset({"profile", "url"})
+_OTHER_TABLES: Final = frozenset({"admin", "policy"})
+# What Kubernetes sets in every container near a service whose name begins with "routecache".
+_SERVICE_LINK: Final = re.compile(
+    r"ROUTECACHE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+_EXPECTED: Final[dict[object, str]] = {
+    bool: "true or false",
+    bytes: "text",
+    float: "a number",
+    float | None: "a number, or none",
+    frozenset[str]: "a list, in the environment separated by commas",
+    frozenset[str] | None: "a list, in the environment separated by commas, or none",
+    int: "a whole number",
+    Literal["auto"] | bool: '"auto", true or false',
+    str: "text",
+}
+
+_Record = TypeVar("_Record", Settings, CachePolicy)
+
+
+def load_settings(
+    *,
+    profile: str | None = None,
+    toml_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: object,
+) -> Settings:
+    """Settings of this deployment.
+
+    Args:
+        profile: Name of a TTL profile.
+        toml_path: The TOML file; None: the one that ``ROUTECACHE_CONFIG`` names, if any.
+        environ: The environment; None: that of the process.
+        overrides: Settings that win over everything else.
+
+    Raises:
+        ConfigurationError: A value is wrong, a name is no setting, or the file cannot be read. The
+            text says where it was found; secrets are not shown.
+    """
+    sources = _Sources(environ, toml_path)
+    chosen = _Found("profile", profile, "argument profile") if profile else sources.word("profile")
+    ttls = {} if chosen is None else _profile(chosen)
+    return _load(Settings, sources.settings(), overrides, ttls)
+
+
+def load_policy(
+    *,
+    toml_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: object,
+) -> CachePolicy:
+    """Policy of this deployment; arguments and errors as for :func:`load_settings`."""
+    return _load(CachePolicy, _Sources(environ, toml_path).policy(), overrides, {})
+
+
+def configured_url(
+    url: str | None = None,
+    *,
+    toml_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """Coordinator URL of this deployment; :data:`DEFAULT_URL` when nobody names one.
+
+    The URL itself is not checked: whoever opens it does that.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or its ``url`` is not text.
+    """
+    if url is not None:
+        return url
+    found = _Sources(environ, toml_path).word("url")
+    return DEFAULT_URL if found is None else str(found.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A raw value, and the words that say where it was found."""
+
+    name: str
+    value: object
+    where: str
+
+    def wrong(self, remedy: str) -> ConfigurationError:
+        # A URL may hold a password.
+        value = "<hidden>" if self.name in {"secret", "url"} else repr(self.value)
+        return ConfigurationError(
+            f"{self.where}: setting {self.name} is {value}; it has to be {remedy}"
+        )
+
+
+class _Sources:
+    """Environment and TOML file, each read once; the file before the environment, which wins."""
+
+    def __init__(self, environ: Mapping[str, str] | None, toml_path: str | Path | None) -> None:
+        given = os.environ if environ is None else environ
+        self._environ = {
+            name: value
+            for name, value in given.items()
+            if name.startswith(_PREFIX) and value and not _SERVICE_LINK.fullmatch(name)
+        }
+        path = toml_path or self._environ.get(f"{_PREFIX}CONFIG")
+        self._path = str(path)
+        self._table = _read_table(Path(path)) if path else {}
+
+    def settings(self) -> Iterator[_Found]:
+        """Every setting named anywhere; later ones win."""
+        for name, value in self._table.items():
+            if name not in _WORDS | _OTHER_TABLES:
+                yield _Found(name, value, f"{name} in [{_TABLE}] of {self._path}")
+        others = tuple(f"{_PREFIX}{table.upper()}_" for table in _OTHER_TABLES)
+        for variable, value in self._environ.items():
+            name = variable.removeprefix(_PREFIX).lower()
+            if name not in _WORDS | {"config"} and not variable.startswith(others):
+                yield _Found(name, value, f"environment variable {variable}")
+
+    def policy(self) -> Iterator[_Found]:
+        """Every setting of the policy named anywhere; later ones win."""
+        where = f"[{_TABLE}.policy] of {self._path}"
+        for name, value in _as_table(self._table.get("policy", {}), where).items():
+            yield _Found(name, value, f"{name} in {where}")
+        for variable, value in self._environ.items():
+            if variable.startswith(_POLICY_PREFIX):
+                name = variable.removeprefix(_POLICY_PREFIX).lower()
+                yield _Found(name, value, f"environment variable {variable}")
+
+    def word(self, name: str) -> _Found | None:
+        """The profile or the URL, if somebody names one."""
+        variable = f"{_PREFIX}{name.upper()}"
+        if variable in self._environ:
+            return _Found(name, self._environ[variable], f"environment variable {variable}")
+        if name not in self._table:
+            return None
+        found = _Found(name, self._table[name], f"{name} in [{_TABLE}] of {self._path}")
+        if not isinstance(found.value, str):
+            raise found.wrong(_EXPECTED[str])
+        return found
+
+
+def _load(
+    kind: type[_Record],
+    found: Iterator[_Found],
+    overrides: Mapping[str, object],
+    profile: Mapping[str, object],
+) -> _Record:
+    hints = get_type_hints(kind)
+    values = dict(profile)
+    for one in found:
+        _check_name(kind, one.name, one.where)
+        values[one.name] = _checked(kind, one, hints[one.name])
+    for name in overrides:
+        _check_name(kind, name, f"argument {name}")
+    return kind(**{**values, **overrides})  # type: ignore[arg-type]
+
+
+def _checked(kind: type[_Record], found: _Found, hint: object) -> object:
+    """The value, typed, after the record's own rules have been asked about it alone."""
+    value = _converted(found, hint)
+    try:
+        kind(**{found.name: value})  # type: ignore[arg-type]
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{found.where}: {error}") from None
+    return value
+
+
+def _converted(found: _Found, hint: object) -> object:
+    """The value with the type of its field.
+
+    Text is understood as in an environment variable, in the file as well.
+    """
+    value = found.value
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return value  # the record knows the words, and its error lists them
+    if isinstance(value, str):
+        if value.lower() == "none" and NoneType in get_args(hint):
+            return None
+        if hint is bytes:  # not msgspec, which would take it for base64
+            return value.encode("utf-8", "surrogateescape")  # as os.environ decoded it
+        if hint in (frozenset[str], frozenset[str] | None):
+            return frozenset(word for part in value.split(",") if (word := part.strip()))
+    try:
+        return msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError:  # not chained: its text may quote a secret
+        raise found.wrong(_EXPECTED[hint]) from None
+
+
+def _check_name(kind: type[Settings | CachePolicy], name: str, where: str) -> None:
+    # The value stays out of the text: it may be a secret under a name that has a typo in it.
+    names = [field.name for field in fields(kind)]
+    if name in names:
+        return
+    close = get_close_matches(name, names, n=1)
+    remedy = f"did you mean {close[0]}?" if close else "the settings are " + ", ".join(names)
+    raise ConfigurationError(f"{where}: there is no setting named {name!r}; {remedy}")
+
+
+def _profile(found: _Found) -> Mapping[str, object]:
+    try:
+        return PROFILES[str(found.value)]
+    except KeyError:
+        raise found.wrong("one of " + ", ".join(PROFILES)) from None
+
+
+def _read_table(path: Path) -> Mapping[str, object]:
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"configuration file {path} cannot be read: {error.strerror}; "
+            f"name an existing TOML file in toml_path or {_PREFIX}CONFIG, or none"
+        ) from error
+    except ValueError as error:  # not chained: decoding errors carry the text, secrets included
+        place = error if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8"
+        raise ConfigurationError(f"configuration file {path} is not TOML: {place}") from None
+    if _TABLE not in document:
+        raise ConfigurationError(f"configuration file {path} has no table [{_TABLE}]; add one")
+    return _as_table(document[_TABLE], f"{_TABLE} in {path}")
+
+
+def _as_table(value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{where} is not a table; write it in square brackets")
+    return value

@@ -1,0 +1,213 @@
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.settings import (
+    PROFILES,
+    CachePolicy,
+    DecisionScope,
+    Eviction,
+    Mode,
+    Settings,
+    Tenancy,
+)
+from routecache_middleware.errors import ConfigurationError
+
+CANARY = b"canary-7f3a"
+
+DURATIONS = [field.name for field in fields(Settings) if field.name.endswith("_s")]
+SIZES = [field.name for field in fields(Settings) if field.name.endswith("_bytes")]
+
+
+@pytest.mark.parametrize(
+    ("profile", "ttls"),
+    [
+        ("development", (60.0, 300.0, 30.0, 5.0)),
+        ("production", (300.0, 600.0, 60.0, 5.0)),
+        ("high-traffic", (900.0, 1800.0, 300.0, 3.0)),
+    ],
+)
+def test_a_profile_sets_the_four_ttls(profile: str, ttls: tuple[float, ...]) -> None:
+    settings = Settings.profile(profile)
+    assert tuple(settings.ttl_s(layer) for layer in Layer) == ttls
+    assert settings.mode is Mode.ON
+
+
+def test_there_are_three_profiles() -> None:
+    assert list(PROFILES) == ["development", "production", "high-traffic"]
+
+
+def test_the_defaults_are_those_of_production() -> None:
+    assert Settings() == Settings.profile("production")
+
+
+def test_an_override_wins_over_its_profile() -> None:
+    settings = Settings.profile("development", result_ttl_s=1.0, mode="shadow")
+    assert settings.result_ttl_s == 1.0
+    assert settings.mode is Mode.SHADOW
+    assert settings.routing_ttl_s == 60.0
+
+
+def test_each_layer_has_its_own_ttl() -> None:
+    settings = Settings(routing_ttl_s=1, result_ttl_s=2, metadata_ttl_s=3, load_ttl_s=4)
+    assert [settings.ttl_s(layer) for layer in Layer] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("mode", Mode),
+        ("decision_scope", DecisionScope),
+        ("tenancy", Tenancy),
+        ("eviction", Eviction),
+    ],
+)
+def test_plain_words_are_accepted_for_enums(
+    name: str, kind: type[Mode | DecisionScope | Tenancy | Eviction]
+) -> None:
+    for member in kind:
+        assert getattr(Settings.profile("production", **{name: member.value}), name) is member
+
+
+@pytest.mark.parametrize("name", ["mode", "decision_scope", "tenancy", "eviction"])
+@pytest.mark.parametrize("value", ["sideways", 3, None])
+def test_a_word_that_is_none_of_the_choices_is_named_with_the_choices(
+    name: str, value: object
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.profile("production", **{name: value})
+    text = str(caught.value)
+    assert text.startswith(f"setting {name} is {value!r}; it has to be one of ")
+    assert getattr(Settings(), name).value in text
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+@pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("inf"), "60", None])
+def test_a_duration_is_a_finite_number_of_seconds(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.profile("production", **{name: value})
+    expected = f"setting {name} is {value!r}; it has to be a finite number of seconds, 0 or more"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("value", [-1, 1.5, "1MiB", None])
+def test_a_size_is_a_whole_number_of_bytes(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.profile("production", **{name: value})
+    expected = f"setting {name} is {value!r}; it has to be a whole number of bytes, 0 or more"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("name", [*DURATIONS, *SIZES])
+def test_zero_is_allowed(name: str) -> None:
+    assert getattr(Settings.profile("production", **{name: 0}), name) == 0
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "value", "remedy"),
+    [
+        (
+            lambda: Settings(credential_headers=frozenset({"X-Key", "x-ok", "A-Key"})),
+            "credential_headers",
+            "['A-Key', 'X-Key']",
+            "header names in lower case",
+        ),
+        (
+            lambda: Settings(secret=b"x" * 15),
+            "secret",
+            "'<15 bytes>'",
+            "at least 16 bytes, or none",
+        ),
+        (lambda: Settings(secret=b"x" * 65), "secret", "'<65 bytes>'", "at most 64 bytes"),
+        (
+            lambda: Settings.profile("fast"),
+            "profile",
+            "'fast'",
+            "one of development, production, high-traffic",
+        ),
+        (
+            lambda: CachePolicy(max_temperature=-0.1),
+            "max_temperature",
+            "-0.1",
+            "a number of at least 0, or None for no limit",
+        ),
+        (
+            lambda: CachePolicy(max_temperature=float("nan")),
+            "max_temperature",
+            "nan",
+            "a number of at least 0, or None for no limit",
+        ),
+        (
+            lambda: CachePolicy(cache_tool_calls="always"),  # type: ignore[arg-type]
+            "cache_tool_calls",
+            "'always'",
+            '"auto", True or False',
+        ),
+        (
+            lambda: CachePolicy(key_headers=frozenset({"X-Tier"})),
+            "key_headers",
+            "['X-Tier']",
+            "header names in lower case",
+        ),
+        (
+            lambda: CachePolicy(stored_headers=frozenset({"Content-Type"})),
+            "stored_headers",
+            "['Content-Type']",
+            "header names in lower case",
+        ),
+        (
+            lambda: CachePolicy(stored_headers=frozenset({"content-type", "set-cookie"})),
+            "stored_headers",
+            "'set-cookie'",
+            "no set-cookie: a cookie belongs to one client",
+        ),
+    ],
+)
+def test_an_error_names_setting_value_and_remedy(
+    build: Callable[[], object], name: str, value: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        build()
+    assert str(caught.value) == f"setting {name} is {value}; it has to be {remedy}"
+
+
+def test_a_setting_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(ConfigurationError, match="no setting named 'reslt_ttl_s'") as caught:
+        Settings.profile("production", reslt_ttl_s=1)
+    assert "result_ttl_s" in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", [CANARY, CANARY * 6])
+def test_an_error_never_shows_the_secret(secret: bytes) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(secret=secret)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("length", [0, 16, 64])
+def test_a_secret_is_absent_or_as_long_as_a_blake2b_key(length: int) -> None:
+    """RFC 7693 section 2.1: at most 64 bytes."""
+    assert len(Settings(secret=b"x" * length).secret) == length
+
+
+@pytest.mark.parametrize("limit", [None, 0, 0.7])
+def test_a_temperature_limit_is_optional(limit: float | None) -> None:
+    assert CachePolicy(max_temperature=limit).max_temperature == limit
+
+
+def test_both_records_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().mode = Mode.OFF  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        CachePolicy().max_temperature = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [Settings, CachePolicy])
+def test_every_setting_is_documented(kind: type[Settings | CachePolicy]) -> None:
+    documentation = kind.__doc__ or ""
+    for field in fields(kind):
+        assert f"        {field.name}: " in documentation

@@ -1,0 +1,37 @@
+"""The wheel without extras: it builds, installs with its core dependencies, and imports."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CORE_ONLY = """
+import importlib, json, pkgutil, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"zstandard", "litellm", "redis", "lmdb", "fastapi", "httpx"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+import routecache_middleware
+for found in pkgutil.walk_packages(routecache_middleware.__path__, "routecache_middleware."):
+    importlib.import_module(found.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_every_module_imports_without_any_extra() -> None:
+    """Extras load on first use only (design 3), so no module may import one at its top."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CORE_ONLY],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    loaded = json.loads(run.stdout)
+    assert "starlette" not in loaded
+    assert "uvicorn" not in loaded

@@ -1,0 +1,358 @@
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from routecache_middleware.core.settings import CachePolicy, Eviction, Mode, Settings
+from routecache_middleware.errors import ConfigurationError
+from routecache_middleware.wiring import config
+from routecache_middleware.wiring.config import configured_url, load_policy, load_settings
+
+CANARY = "canary-7f3a-canary"
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    path = tmp_path / "routecache.toml"
+    path.write_text(
+        """
+        [routecache]
+        url = "redis://file:6379/0"
+        profile = "high-traffic"
+        result_ttl_s = 11
+        mode = "shadow"
+        credential_headers = ["x-file"]
+
+        [routecache.policy]
+        max_temperature = 0.5
+        key_headers = ["x-tier"]
+
+        [routecache.admin]
+        token = "not ours to read"
+
+        [another.program]
+        mode = "irrelevant"
+        """,
+        "utf-8",
+    )
+    return path
+
+
+def test_with_nothing_given_everything_is_the_default() -> None:
+    assert load_settings(environ={}) == Settings()
+    assert load_policy(environ={}) == CachePolicy()
+    assert configured_url(environ={}) == "memory://"
+
+
+def test_argument_over_environment_over_file_over_profile_over_default(toml: Path) -> None:
+    environ = {"ROUTECACHE_RESULT_TTL_S": "22", "ROUTECACHE_MODE": "off"}
+    settings = load_settings(toml_path=toml, environ=environ, mode="read_only")
+    assert settings.mode is Mode.READ_ONLY  # argument
+    assert settings.result_ttl_s == 22.0  # environment
+    assert settings.credential_headers == {"x-file"}  # file
+    assert settings.routing_ttl_s == 900.0  # profile
+    assert settings.auth_ttl_s == 60.0  # default
+    assert load_settings(toml_path=toml, environ={}).result_ttl_s == 11.0
+
+
+@pytest.mark.parametrize(
+    ("profile", "environ", "routing_ttl_s"),
+    [
+        ("development", {"ROUTECACHE_PROFILE": "production"}, 60.0),
+        (None, {"ROUTECACHE_PROFILE": "production"}, 300.0),
+        (None, {"ROUTECACHE_PROFILE": ""}, 900.0),
+        (None, {}, 900.0),
+    ],
+)
+def test_the_profile_has_the_same_precedence(
+    toml: Path, profile: str | None, environ: dict[str, str], routing_ttl_s: float
+) -> None:
+    settings = load_settings(profile=profile, toml_path=toml, environ=environ)
+    assert settings.routing_ttl_s == routing_ttl_s
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "expected"),
+    [
+        ("lmdb:///a", {"ROUTECACHE_URL": "redis://env"}, "lmdb:///a"),
+        (None, {"ROUTECACHE_URL": "redis://env"}, "redis://env"),
+        (None, {"ROUTECACHE_URL": ""}, "redis://file:6379/0"),
+    ],
+)
+def test_the_url_has_the_same_precedence(
+    toml: Path, url: str | None, environ: dict[str, str], expected: str
+) -> None:
+    assert configured_url(url, toml_path=toml, environ=environ) == expected
+
+
+def test_the_environment_may_name_the_file_and_the_argument_wins(
+    toml: Path, tmp_path: Path
+) -> None:
+    environ = {"ROUTECACHE_CONFIG": str(toml)}
+    assert load_settings(environ=environ).mode is Mode.SHADOW
+    assert load_policy(environ=environ).max_temperature == 0.5
+    assert configured_url(environ=environ) == "redis://file:6379/0"
+    other = tmp_path / "other.toml"
+    other.write_text("[routecache]\n")
+    assert load_settings(toml_path=str(other), environ=environ) == Settings()
+
+
+def test_the_environment_is_that_of_the_process_unless_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROUTECACHE_EVICTION", "lru")
+    monkeypatch.setenv("ROUTECACHE_POLICY_MAX_TEMPERATURE", "0")
+    monkeypatch.setenv("ROUTECACHE_URL", "lmdb:///a")
+    assert load_settings().eviction is Eviction.LRU
+    assert load_policy().max_temperature == 0.0
+    assert configured_url() == "lmdb:///a"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("result_ttl_s", "0.5", 0.5),
+        ("max_result_bytes", "2048", 2048),
+        ("coalescing", "false", False),
+        ("coalescing", "0", False),
+        ("server_timing", "TRUE", True),
+        ("server_timing", "1", True),
+        ("mode", "write_only", Mode.WRITE_ONLY),
+        ("router_version", "v7", "v7"),
+        ("router_version", "none", "none"),
+        ("routed_models", "none", None),
+        ("routed_models", "None", None),
+        ("routed_models", "auto, smart ,", {"auto", "smart"}),
+        ("credential_headers", "x-key", {"x-key"}),
+        ("secret", CANARY, CANARY.encode()),
+        ("secret", "\udcff" * 16, b"\xff" * 16),
+        ("result_ttl_s", "", 600.0),
+    ],
+)
+def test_an_environment_variable_is_text_for_any_kind_of_setting(
+    name: str, text: str, expected: object
+) -> None:
+    settings = load_settings(environ={f"ROUTECACHE_{name.upper()}": text})
+    assert getattr(settings, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("max_temperature", "none", None),
+        ("max_temperature", "1", 1.0),
+        ("cache_tool_calls", "auto", "auto"),
+        ("cache_tool_calls", "true", True),
+        ("cache_tool_calls", "0", False),
+        ("finish_reasons", "stop,length", {"stop", "length"}),
+    ],
+)
+def test_the_policy_has_a_prefix_of_its_own(name: str, text: str, expected: object) -> None:
+    environ = {f"ROUTECACHE_POLICY_{name.upper()}": text}
+    assert getattr(load_policy(environ=environ), name) == expected
+    assert load_settings(environ=environ) == Settings()
+
+
+def test_no_setting_could_be_taken_for_one_of_the_policy_or_the_admin_app() -> None:
+    for field in fields(Settings):
+        assert not field.name.startswith(("policy_", "admin_"))
+        assert field.name not in {"admin", "config", "policy", "profile", "url"}
+
+
+def test_every_kind_of_setting_has_words_for_what_it_should_be() -> None:
+    hints = {**get_type_hints(Settings), **get_type_hints(CachePolicy)}
+    enums = {"mode", "decision_scope", "tenancy", "eviction"}
+    assert {hints[name] for name in hints.keys() - enums} == set(config._EXPECTED)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("ROUTECACHE_RESULT_TTL_S", "soon", "a number"),
+        ("ROUTECACHE_RESULT_TTL_S", "-1", "a finite number of seconds, 0 or more"),
+        ("ROUTECACHE_RESULT_TTL_S", "nan", "a finite number of seconds, 0 or more"),
+        ("ROUTECACHE_MAX_RESULT_BYTES", "1MiB", "a whole number"),
+        ("ROUTECACHE_MAX_RESULT_BYTES", "-1", "a whole number of bytes, 0 or more"),
+        ("ROUTECACHE_COALESCING", "maybe", "true or false"),
+        ("ROUTECACHE_COALESCING", "none", "true or false"),
+        ("ROUTECACHE_MODE", "sideways", "one of on, off, read_only, write_only, shadow"),
+        ("ROUTECACHE_PROFILE", "fast", "one of development, production, high-traffic"),
+        ("ROUTECACHE_CREDENTIAL_HEADERS", "X-Key", "header names in lower case"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_value_and_remedy(
+    variable: str, value: str, remedy: str
+) -> None:
+    name = variable.removeprefix("ROUTECACHE_").lower()
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ={variable: value})
+    text = str(caught.value)
+    assert text.startswith(f"environment variable {variable}: setting {name} is ")
+    assert value in text
+    assert text.endswith(f"; it has to be {remedy}")
+
+
+def test_a_wrong_policy_variable_is_named_with_value_and_remedy() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_policy(environ={"ROUTECACHE_POLICY_CACHE_TOOL_CALLS": "always"})
+    assert str(caught.value) == (
+        "environment variable ROUTECACHE_POLICY_CACHE_TOOL_CALLS: setting cache_tool_calls is"
+        """ 'always'; it has to be "auto", true or false"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("result_ttl_s = true", "setting result_ttl_s is True; it has to be a number"),
+        ("mode = 3", "setting mode is 3; it has to be one of on, off"),
+        ("credential_headers = [1]", "setting credential_headers is [1]; it has to be a list"),
+        ("profile = 1", "setting profile is 1; it has to be text"),
+        ('profile = "fast"', "setting profile is 'fast'; it has to be one of development"),
+        ("reslt_ttl_s = 1", "there is no setting named 'reslt_ttl_s'; did you mean result_ttl_s?"),
+        (
+            "zzz = 1",
+            "there is no setting named 'zzz'; the settings are routing_ttl_s, result_ttl_s",
+        ),
+        ('config = "x"', "there is no setting named 'config'; the settings are"),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named_with_the_file(
+    tmp_path: Path, line: str, expected: str
+) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text(f"[routecache]\n{line}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml_path=path, environ={})
+    where = f"{line.partition(' ')[0]} in [routecache] of {path}: "
+    assert str(caught.value).startswith(where + expected)
+
+
+def test_a_wrong_line_of_the_policy_is_named_with_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text('[routecache.policy]\nstored_headers = ["set-cookie"]\n')
+    with pytest.raises(ConfigurationError) as caught:
+        load_policy(toml_path=path, environ={})
+    where = f"stored_headers in [routecache.policy] of {path}: setting stored_headers is 'set-coo"
+    assert str(caught.value).startswith(where)
+    assert load_settings(toml_path=path, environ={}) == Settings()
+
+
+@pytest.mark.parametrize("variable", ["ROUTECACHE_RESULT_TTL", "ROUTECACHE_POLICY_MAX_TEMP"])
+def test_a_variable_that_is_no_setting_is_an_error(variable: str) -> None:
+    load = load_policy if "POLICY" in variable else load_settings
+    with pytest.raises(ConfigurationError) as caught:
+        load(environ={variable: "1"})
+    assert str(caught.value).startswith(f"environment variable {variable}: there is no setting")
+    assert "did you mean" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "ROUTECACHE_SERVICE_HOST",
+        "ROUTECACHE_SERVICE_PORT",
+        "ROUTECACHE_SERVICE_PORT_HTTP",
+        "ROUTECACHE_PORT",
+        "ROUTECACHE_PORT_6379_TCP",
+        "ROUTECACHE_PORT_6379_TCP_ADDR",
+        "ROUTECACHE_REDIS_SERVICE_HOST",
+        "ROUTECACHE_REDIS_PORT_6379_TCP_PROTO",
+        "ROUTECACHE_ADMIN_TOKEN",
+    ],
+)
+def test_variables_of_kubernetes_services_and_of_the_admin_app_are_left_alone(
+    variable: str,
+) -> None:
+    """A service named ``routecache-redis`` must not keep the gateway from starting."""
+    assert load_settings(environ={variable: "x"}) == Settings()
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    assert load_settings(environ={"ROUTECACHES_MODE": "x", "MODE": "x", "routecache_mode": "x"})
+
+
+@pytest.mark.parametrize("load", [load_settings, load_policy])
+def test_an_argument_that_is_no_setting_is_an_error(load: Callable[..., object]) -> None:
+    with pytest.raises(ConfigurationError, match="argument zzz: there is no setting named 'zzz'"):
+        load(environ={}, zzz=1)
+
+
+def test_a_wrong_argument_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="setting result_ttl_s is -1; it has to be"):
+        load_settings(environ={}, result_ttl_s=-1)
+    with pytest.raises(ConfigurationError, match="argument profile: setting profile is 'fast'"):
+        load_settings(environ={}, profile="fast")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ROUTECACHE_SECRET": CANARY[:12]},
+        {"ROUTECACHE_SECRET": CANARY * 8},
+        {"ROUTECACHE_SECERT": CANARY},
+    ],
+)
+def test_no_error_shows_a_secret_from_the_environment(environ: dict[str, str]) -> None:
+    """Not even under a name with a typo in it."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ=environ)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("load", "text"),
+    [
+        (load_settings, f'[routecache]\nsecret = ["{CANARY}"]\n'),
+        (load_settings, f'[routecache]\nsecert = "{CANARY}"\n'),
+        (load_settings, f'[routecache]\nsecret = "{CANARY}\n'),
+        (load_settings, f'routecache = "{CANARY}"\n'),
+        (configured_url, f'[routecache]\nurl = ["redis://:{CANARY}@host"]\n'),
+    ],
+)
+def test_no_error_shows_a_secret_from_the_file(
+    tmp_path: Path, load: Callable[..., object], text: str
+) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(toml_path=path, environ={})
+    assert "canary" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"[routecache", "is not TOML: "),
+        (b"[routecache]\nx = '\xff'", "is not TOML: it is not UTF-8"),
+        (b"", "has no table [routecache]; add one"),
+        (b"mode = 'on'", "has no table [routecache]; add one"),
+        (b"routecache = 1", "is not a table; write it in square brackets"),
+    ],
+)
+def test_a_file_that_cannot_be_understood_is_named(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(toml_path=path, environ={})
+    assert str(path) in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_a_policy_that_is_no_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text("[routecache]\npolicy = 1\n")
+    with pytest.raises(ConfigurationError, match=r"\[routecache.policy\] of .* is not a table"):
+        load_policy(toml_path=path, environ={})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file") as caught:
+        configured_url(toml_path=tmp_path / "absent.toml", environ={})
+    assert isinstance(caught.value.__cause__, OSError)
