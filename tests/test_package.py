@@ -16,7 +16,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         "import sys, routecache_middleware\n"
         f"print([name for name in sys.modules if name.split('.')[0] in {HEAVY}])"
     )
-    done = subprocess.run(  # noqa: S603 - our own words
+    done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"
@@ -30,7 +30,7 @@ def test_loading_every_name_imports_no_framework_and_no_sdk() -> None:
         f"print([name for name in sys.modules if name.split('.')[0] in {HEAVY}"
         " and (not name.startswith('opentelemetry') or name.startswith('opentelemetry.sdk'))])"
     )
-    done = subprocess.run(  # noqa: S603 - our own words
+    done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"
@@ -51,7 +51,7 @@ def test_there_are_at_most_twelve_names() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'RoutCache'"):
-        routecache_middleware.RoutCache  # noqa: B018 - the access is the test
+        routecache_middleware.RoutCache
 
 
 def test_dir_lists_the_names_before_they_are_loaded() -> None:

@@ -86,8 +86,9 @@ class Dialect(Protocol):
         """Read a request; None when it does not have this API's form."""
 
     def conversation(self, payload: Mapping[str, object]) -> object:
-        """Return the JSON value that stands for a whole conversation, for ``decision_scope="conversation"``.
+        """Return the JSON value that stands for a whole conversation.
 
+        It is what a decision is keyed on with ``decision_scope="conversation"``:
         System prompt, tools, first user message and a capability fingerprint: images, tools,
         response format, and the size of the context in powers of four.
         """

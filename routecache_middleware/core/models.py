@@ -116,9 +116,11 @@ class RoutingDecision:
     Attributes:
         selected_model: The model to use.
         score: The router's own score, as returned: never rounded and never compared for equality.
-        alternatives: ``(model, score)`` pairs, best first, used when ``selected_model`` is not eligible.
+        alternatives: ``(model, score)`` pairs, best first, for when ``selected_model`` may not be
+            used.
         strategy: Which router or strategy decided.
-        router_version: Version of the router's weights and configuration; an invalidation condition.
+        router_version: Version of the router's weights and configuration; a condition of
+            invalidations.
         score_kind: What ``score`` is: ``win_rate``, ``cosine``, ``probability``, ``tier`` ...
         decide_ms: What the decision cost, milliseconds.
         outcome: How this record came; not stored.
@@ -219,7 +221,8 @@ class Entry:
         body: For a result the upstream's own bytes; for the other layers the record as msgpack.
         created_s: When it was made, Unix seconds on the coordinator's clock.
         freshness_lifetime_s: How long it is fresh after ``created_s`` (RFC 9111 section 4.2.1).
-        stale_while_revalidate_s: How long after that it may be served while it is refreshed (RFC 5861).
+        stale_while_revalidate_s: How long after that it may be served while it is refreshed
+            (RFC 5861).
         stale_if_error_s: How long after that it may be served when the upstream fails (RFC 5861).
         cost_ms: What it cost to make, milliseconds.
         position: How far the maker had read the invalidation log when it looked this key up.
@@ -255,6 +258,6 @@ class Entry:
 
     @property
     def expires_s(self) -> float:
-        """When it stops being of any use, Unix seconds: freshness and both stale windows are over."""
+        """When it stops being of any use, Unix seconds: all its windows are over."""
         window_s = max(self.stale_while_revalidate_s, self.stale_if_error_s)
         return self.created_s + self.freshness_lifetime_s + window_s

@@ -165,7 +165,10 @@ class Coordinator(Protocol):
         """Read entries together with the log's rows after ``after``. Expired entries are absent."""
 
     async def store(self, key: CacheKey, entry: Entry, *, token: str | None = None) -> bool:
-        """Store until ``entry.expires_s``. False when ``token`` no longer holds the lease, or it cannot fit."""
+        """Store until ``entry.expires_s``.
+
+        False when ``token`` no longer holds the lease, or the entry cannot fit.
+        """
 
     async def delete(self, key: CacheKey) -> None:
         """Forget a key, to free memory. This is not how invalidation works."""
@@ -186,7 +189,7 @@ class Coordinator(Protocol):
         """Yield what happens from the first ``__anext__`` on; ends when the coordinator closes."""
 
     async def sample(self, layer: Layer, limit: int) -> Sequence[tuple[CacheKey, Entry]]:
-        """Return up to ``limit`` unexpired entries of a layer, for inspection; never a full scan."""
+        """Return up to ``limit`` unexpired entries of a layer; never a full scan."""
 
     def stats(self) -> CoordinatorStats:
         """Return usage figures without a scan."""
@@ -201,7 +204,7 @@ class OpenOperation(Protocol):
 
     @property
     def is_watched(self) -> bool:
-        """Whether anybody is told; when not, ``finish`` need not be called and no record be made."""
+        """Whether anybody is told; when not, no record need be made."""
 
     def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
         """Tell how it ended."""

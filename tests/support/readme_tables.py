@@ -1,0 +1,62 @@
+"""The README's configuration tables, made from the records themselves.
+
+``python -m tests.support.readme_tables`` writes them into the README; a test compares.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from routecache_middleware import CachePolicy, Settings
+
+README = Path(__file__).parents[2] / "README.md"
+RECORDS: tuple[type[Settings | CachePolicy], ...] = (Settings, CachePolicy)
+
+
+def meanings(record: type[object]) -> dict[str, str]:
+    """Return what the class docstring says of each attribute."""
+    text = (record.__doc__ or "").partition("Attributes:")[2]
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        start = re.match(r" {8}(\w+): (.*)", line)
+        if start:
+            name = start[1]
+            found[name] = start[2]
+        elif name and line.strip():
+            found[name] += " " + line.strip()
+    return found
+
+
+def table(record: type[Settings | CachePolicy]) -> str:
+    """Return the Markdown table of a record's fields."""
+    said = meanings(record)
+    rows = ["| name | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(record):
+        meaning = said.get(field.name, "").replace("``", "`").replace("|", "\\|")
+        rows.append(f"| `{field.name}` | `{_shown(field.default)}` | {meaning} |")
+    return "\n".join(rows)
+
+
+def filled(text: str) -> str:
+    """Return the README's text with its tables made anew."""
+    for record in RECORDS:
+        mark = f"<!-- table: {record.__name__} -->"
+        before, _, rest = text.partition(mark)
+        _, _, after = rest.partition("<!-- end -->")
+        text = f"{before}{mark}\n{table(record)}\n<!-- end -->{after}"
+    return text
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, frozenset):
+        return ", ".join(sorted(default)) or "none"
+    if isinstance(default, str):
+        return f'"{default!s}"'
+    if isinstance(default, int) and not isinstance(default, bool):
+        return f"{default:,}"
+    return repr(default)
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text("utf-8")), "utf-8")

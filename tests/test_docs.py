@@ -1,0 +1,74 @@
+"""What the README says is true: its code runs, and nothing users can set is left out."""
+
+import ast
+import asyncio
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+import routecache_middleware
+from routecache_middleware import RouteCache
+from routecache_middleware.core.models import BypassReason, Outcome
+from routecache_middleware.core.settings import PROFILES
+from tests.support.readme_tables import README, RECORDS, filled, meanings
+
+TEXT = README.read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_code_in_the_readme_runs(block: str) -> None:
+    """Each block stands on its own; top-level ``await`` is allowed as in ``python -m asyncio``."""
+    code = compile(
+        textwrap.dedent(block), str(README), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    )
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    result = eval(code, namespace)
+    if inspect.iscoroutine(result):
+        asyncio.run(_finish(result))
+
+
+async def _finish(coroutine: Coroutine[Any, Any, object]) -> None:
+    await coroutine
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_setting_is_documented_where_it_is_defined(record: type[object]) -> None:
+    said = meanings(record)
+    names = {field.name for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    assert names == set(said)
+    assert all(meaning.endswith(".") for meaning in said.values())
+
+
+def test_the_configuration_tables_are_up_to_date() -> None:
+    """When this fails: ``python -m tests.support.readme_tables``."""
+    assert filled(TEXT) == TEXT
+
+
+def test_every_public_name_is_documented() -> None:
+    assert [name for name in routecache_middleware.__all__ if f"`{name}`" not in TEXT] == []
+
+
+def test_every_public_method_is_documented() -> None:
+    methods = [name for name in dir(RouteCache) if not name.startswith("_")]
+    assert [name for name in methods if f"`{name}" not in TEXT and name != "settings"] == []
+
+
+def test_every_bypass_reason_is_documented() -> None:
+    assert [str(reason) for reason in BypassReason if f"`{reason}`" not in TEXT] == []
+
+
+def test_every_outcome_that_clients_can_see_is_documented() -> None:
+    shown = {Outcome.HIT, Outcome.MISS, Outcome.COALESCED, Outcome.BYPASS}
+    assert [outcome for outcome in shown if f"`{outcome.upper()}`" not in TEXT] == []
+
+
+def test_the_ttl_table_says_what_the_profiles_say() -> None:
+    for field in ("routing_ttl_s", "result_ttl_s", "metadata_ttl_s", "load_ttl_s"):
+        row = " / ".join(f"{PROFILES[name][field]:g} s" for name in PROFILES)
+        assert row in TEXT, field
