@@ -79,8 +79,8 @@ def parse_key(key: str) -> KeyParts:
     Raises:
         ValueError: ``key`` was not built by this module.
     """
-    prefix, _, rest = key.partition(":")
-    layer = Layer(prefix)
+    prefix, colon, rest = key.partition(":")
+    layer = Layer(prefix if colon else "")
     scope, separator, parts = rest.rpartition("@")
     tenant = _unescape(scope) if separator else ""
     match layer, [_unescape(part) for part in parts.split(":")]:

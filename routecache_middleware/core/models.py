@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+import msgspec
+
 from routecache_middleware.core.keys import Layer
 
 __all__ = [
@@ -212,9 +214,12 @@ class LoadMetrics:
     age_s: float = field(default=0.0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What a coordinator keeps under a key.
+
+    A struct, because one is made per stored answer and many are kept: it is built ten times faster
+    than a frozen dataclass, and as it can be part of no reference cycle the garbage collector need
+    not walk over all that a store holds.
 
     Attributes:
         layer: The layer it belongs to.

@@ -173,8 +173,14 @@ class Coordinator(Protocol):
     async def delete(self, key: CacheKey) -> None:
         """Forget a key, to free memory. This is not how invalidation works."""
 
-    async def acquire(self, key: CacheKey, *, token: str, ttl_s: float) -> Acquired:
-        """Take the lease of a key, or learn who has it, re-reading the entry atomically."""
+    async def acquire(
+        self, key: CacheKey, *, token: str, ttl_s: float, seen: Entry | None = None
+    ) -> Acquired:
+        """Take the lease of a key, or learn who has it, re-reading the entry atomically.
+
+        ``seen``: the entry that the caller has found useless (invalidated, say); it is not ``Found``
+        again.
+        """
 
     async def renew(self, key: CacheKey, *, token: str, ttl_s: float) -> bool:
         """Extend a lease; False when it is no longer held with ``token``."""

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from routecache_middleware.core.keys import Layer, model_key
 from routecache_middleware.core.models import ModelMetadata, Outcome
 from routecache_middleware.core.records import Provenance, load_entry, metadata_entry, read_metadata
@@ -44,9 +46,7 @@ async def publish_load(engine: Engine, model_id: str) -> None:
         if not known.is_observed:
             # What a loader said keeps its own lifetime: measuring must not make it look fresh.
             measured = replace(measured, capabilities=known.capabilities, is_observed=False)
-            await engine.write(
-                key,
-                replace(entry, body=metadata_entry(measured, made).body),
-            )
+            body = metadata_entry(measured, made).body
+            await engine.write(key, msgspec.structs.replace(entry, body=body))
             return
     await engine.write(key, metadata_entry(measured, made))

@@ -6,10 +6,10 @@ overrides ``let_time_pass`` with a real wait, and ``tick_s`` with a duration tha
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from routecache_middleware.core.invalidation import InvalidationRow, model_scope, tag_scope
 from routecache_middleware.core.keys import CacheKey, Layer, model_key, result_key, route_key

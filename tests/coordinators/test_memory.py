@@ -4,10 +4,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from routecache_middleware.coordinators.memory import SHARES, MemoryCoordinator
 from routecache_middleware.core.invalidation import InvalidationRow, model_scope
