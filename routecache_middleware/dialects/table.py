@@ -1,6 +1,6 @@
 """Which wire APIs there are. A new one is one file beside this one and one row here."""
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import NamedTuple, cast
 
@@ -43,6 +43,11 @@ def match(method: str, path: str) -> Dialect | None:
     """
     if method != "POST" or not path.endswith(_SUFFIXES):
         return None
+    return _by_path(path)
+
+
+@lru_cache(maxsize=1024)
+def _by_path(path: str) -> Dialect:
     return load(next(name for suffix, name in _ENDINGS if path.endswith(suffix)))
 
 

@@ -1,14 +1,15 @@
 """Spans through the OpenTelemetry API alone; names in :mod:`.names`.
 
-Who installs no SDK pays for one ``start_span`` and nothing else: a span that does not record is
-dropped at once. Our spans never become the current one. That is what makes them cheap (entering a
+Who installs no SDK pays for a look at the clock: whether there is one is looked up once a second.
+A span that does not record is dropped at once. Our spans never become the current one. That is what makes them cheap (entering a
 context costs several times the span), and it keeps the server span current, so that
 :meth:`OtelObserver.request` can mark it and the app's own spans stay its children.
 """
 
 import os
 import re
-from math import floor
+from math import floor, inf
+from time import monotonic
 from typing import Final, assert_never
 
 from opentelemetry import trace
@@ -35,6 +36,7 @@ ENABLED_VARIABLE: Final = "OTEL_PYTHON_INSTRUMENTATION_ROUTECACHE_ENABLED"
 
 _HITS: Final = frozenset({Outcome.HIT, Outcome.STALE})
 _KEY_HASH_DIGITS: Final = 16
+_LOOK_AGAIN_S: Final = 1.0
 _NEW_ROOT: Final = Context()
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
 _REFRESH: Final = Operation.REFRESH
@@ -58,7 +60,7 @@ class OtelObserver:
             a generation and price it.
     """
 
-    __slots__ = ("_model_attributes", "_tracer")
+    __slots__ = ("_idle_until_s", "_is_global", "_model_attributes", "_tracer")
 
     def __init__(
         self,
@@ -70,6 +72,8 @@ class OtelObserver:
         if enabled is None:
             enabled = os.environ.get(ENABLED_VARIABLE, "").strip().lower() not in _OFF
         self._model_attributes = model_attributes
+        self._is_global = tracer_provider is None
+        self._idle_until_s = -inf
         # By keyword: the third positional parameter of get_tracer is the provider.
         self._tracer = (
             trace.get_tracer(
@@ -87,7 +91,7 @@ class OtelObserver:
     ) -> OpenOperation:
         """Start a span; what samplers may want to know is set at once."""
         tracer = self._tracer
-        if tracer is None:
+        if tracer is None or self._is_idle():
             return NULL_OPERATION
         if operation is _REMOVE:
             # A scope names tenants, tags and keys after its kind.
@@ -112,9 +116,26 @@ class OtelObserver:
             return NULL_OPERATION
         return _OpenSpan(span, model_attributes=self._model_attributes)
 
+    def _is_idle(self) -> bool:
+        """Whether no SDK has been set up, so that nobody could see a span.
+
+        Looking costs more than a span does (the API reads the environment each time), so it is done
+        once in ``_LOOK_AGAIN_S``: an SDK that is set up later is noticed that much later.
+        """
+        if not self._is_global:
+            return False
+        now_s = monotonic()
+        if now_s < self._idle_until_s:
+            return True
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            self._idle_until_s = now_s + _LOOK_AGAIN_S
+            return True
+        self._is_global = False  # a provider, once set, stays
+        return False
+
     def request(self, record: RequestFinished) -> None:
         """Mark the enclosing span, so that root spans can be told apart by outcome."""
-        if self._tracer is None:
+        if self._tracer is None or self._is_idle():
             return
         span = trace.get_current_span()
         if not span.is_recording():

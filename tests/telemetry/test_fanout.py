@@ -27,6 +27,8 @@ Finished = LookupFinished | WaitFinished | PutFinished | RemoveFinished
 class Watching:
     """An observer, and its own open operation, that keeps what it was told."""
 
+    is_watched = True
+
     def __init__(self, traceparent: str = "") -> None:
         self.traceparent = traceparent
         self.begun: list[tuple[Operation, str, str, str]] = []
@@ -56,6 +58,8 @@ class Broken:
     def _raise_at(self, place: str) -> None:
         if self._where in (place, "everywhere"):
             raise self._error
+
+    is_watched = True
 
     @property
     def traceparent(self) -> str:

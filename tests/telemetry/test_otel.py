@@ -501,3 +501,43 @@ def test_the_module_needs_the_api_alone() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"
+
+
+LATE_SDK = """
+from opentelemetry import trace
+from routecache_middleware.core.events import LookupFinished, Operation, RequestFinished
+from routecache_middleware.core.models import Outcome
+from routecache_middleware.telemetry import otel
+
+now_s = 100.0
+otel.monotonic = lambda: now_s
+observer = otel.OtelObserver()
+assert not observer.begin(Operation.GET, "result").is_watched
+observer.request(RequestFinished(Outcome.HIT))
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+exporter = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+now_s += 0.5
+assert not observer.begin(Operation.GET, "result").is_watched  # not looked again yet
+now_s += 0.6
+opened = observer.begin(Operation.GET, "result")
+assert opened.is_watched
+opened.finish(LookupFinished(Outcome.MISS))
+assert [span.name for span in exporter.get_finished_spans()] == ["cache.get result"]
+now_s -= 50
+assert observer.begin(Operation.GET, "result").is_watched  # and never again
+"""
+
+
+def test_an_sdk_that_is_set_up_late_is_noticed_within_a_second() -> None:
+    """In a process of its own: the global provider can be set only once."""
+    run = subprocess.run(
+        [sys.executable, "-c", LATE_SDK], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
