@@ -1,5 +1,6 @@
 """What a client asks of the cache: ``Cache-Control`` of the request (RFC 9111 section 5.2.1)."""
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,10 +12,10 @@ class Directives:
     """The request directives that are honoured.
 
     Attributes:
-        no_cache: Do not serve from the cache; the answer may be stored.
-        no_store: Store nothing, share no flight; a stored answer may still be served.
-        only_if_cached: Answer from the cache or with 504.
-        max_age_s: Serve only what is at most this old, or None. This is not a TTL.
+        no_cache: Do not serve from the cache; the answer may be stored (section 5.2.1.4).
+        no_store: Store nothing, share no flight; a stored answer may still be served (5.2.1.5).
+        only_if_cached: Answer from the cache or with 504 (5.2.1.7).
+        max_age_s: Serve only what is at most this old, or None (5.2.1.1). This is not a TTL.
     """
 
     no_cache: bool = False
@@ -26,23 +27,25 @@ class Directives:
 NO_DIRECTIVES = Directives()
 
 
+# RFC 9111 section 5.2: a token, and optionally a token or a quoted string (RFC 9110 section 5.6).
+_DIRECTIVE = re.compile(r"""([^\s,;="]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?""")
+_MAX_DELTA_S = 2**31
+
+
 @lru_cache(maxsize=256)
 def parse_directives(cache_control: bytes, pragma: bytes = b"") -> Directives:
-    """Read the directives; unknown ones are ignored.
+    """Read the directives; unknown ones are ignored, and of repeated ones the first counts.
 
     Args:
         cache_control: All ``Cache-Control`` lines, joined with commas.
-        pragma: The ``Pragma`` line, which counts only when there is no ``Cache-Control``
+        pragma: The ``Pragma`` lines, which count only when there is no ``Cache-Control``
             (RFC 9111 section 5.4).
 
     An unreadable ``max-age`` counts as 0: the cautious reading.
     """
     if not cache_control:
-        return Directives(no_cache=True) if pragma.strip().lower() == b"no-cache" else NO_DIRECTIVES
-    found: dict[str, str] = {}
-    for item in cache_control.decode("latin-1").split(","):
-        name, _, value = item.partition("=")
-        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+        return Directives(no_cache=True) if "no-cache" in _members(pragma) else NO_DIRECTIVES
+    found = _members(cache_control)
     max_age = found.get("max-age")
     return Directives(
         no_cache="no-cache" in found,
@@ -52,8 +55,21 @@ def parse_directives(cache_control: bytes, pragma: bytes = b"") -> Directives:
     )
 
 
+def _members(value: bytes) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for match in _DIRECTIVE.finditer(value.decode("latin-1")):
+        name, quoted, token = match.groups(default="")
+        found.setdefault(name.lower(), quoted or token)
+    return found
+
+
 def _delta_seconds(text: str) -> int:
-    # RFC 9111 section 1.2.2: larger than 2^31 counts as 2^31.
     if not (text.isascii() and text.isdigit()):
         return 0
-    return min(int(text[:11]), 2**31)
+    digits = text.lstrip("0")
+    # RFC 9111 section 1.2.2: what is larger counts as 2^31.
+    return (
+        _MAX_DELTA_S
+        if len(digits) > len(str(_MAX_DELTA_S))
+        else min(int(digits or 0), _MAX_DELTA_S)
+    )

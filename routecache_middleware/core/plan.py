@@ -9,7 +9,7 @@ import msgspec
 
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
 from routecache_middleware.core.directives import Directives
-from routecache_middleware.core.freshness import Freshness, age_s, classify, ttl_s
+from routecache_middleware.core.freshness import Freshness, age_s, classify
 from routecache_middleware.core.models import (
     BypassReason,
     DiscardReason,
@@ -76,8 +76,8 @@ class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
         status: HTTP status code.
         content_type: Value of ``content-type``, or empty.
         mode: Wire form by media type, or None when it is neither JSON nor an event stream.
-        content_encoding: Value of ``content-encoding``, or empty; ``identity`` counts as empty.
-        varies_by_anything: ``Vary: *``.
+        content_encoding: Value of ``content-encoding``, or empty; ``identity`` does not count.
+        varies_by_anything: ``Vary`` has the member ``*`` (RFC 9110 section 12.5.5).
         has_trailers: The app announced trailers.
     """
 
@@ -90,6 +90,7 @@ class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
 
 
 _DEFAULT_TEMPERATURE = 1.0
+_FRESH = Freshness.FRESH  # as in core.freshness
 
 
 def plan_request(
@@ -102,7 +103,7 @@ def plan_request(
     """Whether and how the result cache takes part in this request."""
     if parsed.bypass is not None:
         return Bypass(parsed.bypass)
-    if not settings.result_caching:
+    if mode is Mode.OFF or not settings.result_caching:
         return Bypass(BypassReason.DISABLED)
     if directives.no_cache and directives.no_store:
         return Bypass(BypassReason.NO_STORE)
@@ -134,35 +135,36 @@ def plan_lookup(
         return Forward(MissReason.ABSENT)
     if not is_current:
         return Forward(MissReason.INVALIDATED)
-    if classify(entry, now_s) is not Freshness.FRESH:
+    if classify(entry, now_s) is not _FRESH:
         return Forward(MissReason.EXPIRED)
     age = age_s(entry, now_s)
     if max_age_s is not None and age > max_age_s:
         return Forward(MissReason.REQUEST)
-    return Serve(entry, age, ttl_s(entry, now_s))
+    return Serve(entry, age, entry.freshness_lifetime_s - age)
 
 
 def read_response_head(
     status: int, headers: Iterable[tuple[bytes, bytes]], *, has_trailers: bool
 ) -> ResponseFacts:
     """Pick out of a response head what matters for sharing and storing it."""
-    content_type = encoding = ""
+    content_type = ""
+    encodings: list[str] = []
     varies_by_anything = False
     for name, value in headers:
         match name.lower():
             case b"content-type":
                 content_type = value.decode("latin-1")
             case b"content-encoding":
-                encoding = value.decode("latin-1").strip().lower()
+                encodings += _members(value)
             case b"vary":
-                varies_by_anything |= value.strip() == b"*"
+                varies_by_anything |= "*" in _members(value)
             case _:
                 pass
     return ResponseFacts(
         status=status,
         content_type=content_type,
         mode=_response_mode(content_type),
-        content_encoding="" if encoding == "identity" else encoding,
+        content_encoding=", ".join(coding for coding in encodings if coding != "identity"),
         varies_by_anything=varies_by_anything,
         has_trailers=has_trailers,
     )
@@ -196,6 +198,11 @@ def plan_store(
         if allowed is False or (allowed == "auto" and not parsed.is_deterministic):
             return DiscardReason.TOOL_CALLS
     return None
+
+
+def _members(value: bytes) -> list[str]:
+    members = (member.strip().lower() for member in value.decode("latin-1").split(","))
+    return [member for member in members if member]
 
 
 def _response_mode(content_type: str) -> ResponseMode | None:

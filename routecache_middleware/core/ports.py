@@ -178,8 +178,8 @@ class Coordinator(Protocol):
     ) -> Acquired:
         """Take the lease of a key, or learn who has it, re-reading the entry atomically.
 
-        ``seen``: the entry that the caller has found useless (invalidated, say); it is not ``Found``
-        again.
+        ``seen``: the entry that the caller has found useless (invalidated, say); it is not
+        ``Found`` again.
         """
 
     async def renew(self, key: CacheKey, *, token: str, ttl_s: float) -> bool:
@@ -195,7 +195,7 @@ class Coordinator(Protocol):
         """Yield what happens from the first ``__anext__`` on; ends when the coordinator closes."""
 
     async def sample(self, layer: Layer, limit: int) -> Sequence[tuple[CacheKey, Entry]]:
-        """Return up to ``limit`` unexpired entries of a layer; never a full scan."""
+        """Return up to ``limit`` unexpired entries of a layer, to look at; never a full scan."""
 
     def stats(self) -> CoordinatorStats:
         """Return usage figures without a scan."""

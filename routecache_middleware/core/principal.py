@@ -5,7 +5,7 @@ Full values, never prefixes: two tokens that share their first 200 characters ar
 
 import hashlib
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 __all__ = ["CREDENTIAL_HEADERS", "principal", "query_credentials"]
 
@@ -28,19 +28,16 @@ CREDENTIAL_HEADERS = frozenset(
 )
 """Request headers that say who is asking, lower case."""
 
-_CREDENTIAL_PARAMETERS = frozenset({"access_token", "api_key", "key"})
+_CREDENTIAL_PARAMETERS = frozenset({b"access_token", b"api_key", b"key"})
 
 
 def query_credentials(query: bytes) -> list[tuple[bytes, bytes]]:
-    """Credentials in a query string, as ``(name, value)`` pairs."""
+    """Credentials in a query string, as ``(name, value)`` pairs, unescaped."""
     if not query:
         return []
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=False)
-    return [
-        (b"?" + name.encode("utf-8"), value.encode("utf-8", "surrogatepass"))
-        for name, value in pairs
-        if name in _CREDENTIAL_PARAMETERS
-    ]
+    # Bytes all the way: as text, all values that are not UTF-8 would become the same one.
+    pairs = (map(_unquoted, part.partition(b"=")) for part in query.split(b"&"))
+    return [(b"?" + name, value) for name, _, value in pairs if name in _CREDENTIAL_PARAMETERS]
 
 
 def principal(credentials: Iterable[tuple[bytes, bytes]], secret: bytes = b"") -> str:
@@ -58,3 +55,7 @@ def principal(credentials: Iterable[tuple[bytes, bytes]], secret: bytes = b"") -
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def _unquoted(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))

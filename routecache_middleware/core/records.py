@@ -1,10 +1,17 @@
-"""Records to entries and back: what the layers store, as msgpack."""
+"""Records to entries and back: what the layers store, as msgpack.
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import TypeVar
+A msgpack string cannot hold a lone surrogate, which JSON can and so the name of a model. Such a
+record is written as JSON; no msgpack map begins with a brace.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from typing import Generic, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from routecache_middleware.core.invalidation import (
     model_scope,
@@ -12,7 +19,7 @@ from routecache_middleware.core.invalidation import (
     tenant_model_scope,
     tenant_scope,
 )
-from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.keys import CacheKey, Layer, escape, model_key
 from routecache_middleware.core.models import (
     Entry,
     LoadMetrics,
@@ -27,23 +34,27 @@ from routecache_middleware.errors import CorruptEntryError
 
 __all__ = [
     "Provenance",
+    "checked_metadata",
     "decision_entry",
     "load_entry",
+    "load_key",
+    "mark",
     "metadata_entry",
+    "metadata_key",
     "read_decision",
     "read_load",
     "read_metadata",
     "read_result",
     "result_entry",
     "scopes_of",
+    "with_tags",
 ]
 
-R = TypeVar("R", RoutingDecision, ModelMetadata, LoadMetrics)
+_Packed = TypeVar("_Packed", RoutingDecision, ModelMetadata, LoadMetrics)
+_Record = TypeVar("_Record", RoutingDecision, QueryResult, ModelMetadata)
 
-_encode = msgspec.msgpack.Encoder().encode
-_decision = msgspec.msgpack.Decoder(RoutingDecision)
-_metadata = msgspec.msgpack.Decoder(ModelMetadata)
-_load = msgspec.msgpack.Decoder(LoadMetrics)
+_HIT = Outcome.HIT
+_JSON = b"{"
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -75,11 +86,26 @@ def scopes_of(tenant: str, models: Iterable[str], tags: Iterable[str] = ()) -> t
     return tuple(scopes)
 
 
+def with_tags(entry: Entry, tags: Iterable[str]) -> Entry:
+    """Return ``entry`` as if it had been stored with ``tags`` as well."""
+    return structs.replace(entry, scopes=(*entry.scopes, *map(tag_scope, tags)))
+
+
+def metadata_key(model_id: str, tenant: str = "") -> CacheKey:
+    """Key of what is known of a model; without a tenant: by everybody."""
+    return _model_key(Layer.METADATA, model_id, tenant)
+
+
+def load_key(model_id: str, tenant: str = "") -> CacheKey:
+    """Key of a model's load; without a tenant: as measured over all of them."""
+    return _model_key(Layer.LOAD, model_id, tenant)
+
+
 def decision_entry(decision: RoutingDecision, made: Provenance) -> Entry:
     """Entry of a routing decision; it is invalidated with the model that it selected."""
     return Entry(
         layer=Layer.ROUTING,
-        body=_encode(replace(decision, outcome=Outcome.MISS, age_s=0.0)),
+        body=_pack(decision),
         created_s=made.now_s,
         freshness_lifetime_s=made.ttl_s,
         cost_ms=decision.decide_ms,
@@ -92,8 +118,7 @@ def decision_entry(decision: RoutingDecision, made: Provenance) -> Entry:
 
 
 def result_entry(result: QueryResult, made: Provenance, *, shape: str, also: str = "") -> Entry:
-    """Entry of an answer. ``also``: another name of the model, under which it can be invalidated too."""
-    models = (result.model_id, also) if also and also != result.model_id else (result.model_id,)
+    """Entry of an answer. ``also``: another name of its model, with which it is invalidated too."""
     return Entry(
         layer=Layer.RESULT,
         body=result.result_data,
@@ -101,7 +126,7 @@ def result_entry(result: QueryResult, made: Provenance, *, shape: str, also: str
         freshness_lifetime_s=made.ttl_s,
         cost_ms=result.response_time_ms,
         position=made.position,
-        scopes=scopes_of(made.tenant, models, made.tags),
+        scopes=scopes_of(made.tenant, _names(result.model_id, also), made.tags),
         model_id=result.model_id,
         content_type=result.content_type,
         mode=result.mode,
@@ -112,65 +137,150 @@ def result_entry(result: QueryResult, made: Provenance, *, shape: str, also: str
     )
 
 
-def metadata_entry(metadata: ModelMetadata, made: Provenance) -> Entry:
-    """Entry of a model's metadata."""
-    return _model_entry(Layer.METADATA, metadata, made)
+def metadata_entry(metadata: ModelMetadata, made: Provenance, *, also: str = "") -> Entry:
+    """Entry of a model's metadata; ``also`` as for answers."""
+    return _model_entry(Layer.METADATA, metadata, made, also)
 
 
 def load_entry(metrics: LoadMetrics, made: Provenance) -> Entry:
     """Entry of a model's load metrics."""
-    return _model_entry(Layer.LOAD, metrics, made)
+    return _model_entry(Layer.LOAD, metrics, made, "")
 
 
-def read_decision(entry: Entry, outcome: Outcome, age_s: float) -> RoutingDecision:
-    """Take the decision out of an entry, marked with how it came."""
-    return _read(_decision, entry, outcome, age_s)
+def read_decision(entry: Entry, age_s: float) -> RoutingDecision:
+    """Take the decision out of an entry, marked as a hit.
+
+    Raises:
+        CorruptEntryError: There is none in it.
+    """
+    return _decision.read(entry, age_s)
 
 
-def read_metadata(entry: Entry, outcome: Outcome, age_s: float) -> ModelMetadata:
-    """Take the metadata out of an entry, marked with how it came."""
-    return _read(_metadata, entry, outcome, age_s)
+def read_metadata(entry: Entry, age_s: float) -> ModelMetadata:
+    """Take the metadata out of an entry, marked as a hit; errors as for decisions."""
+    return _metadata.read(entry, age_s)
 
 
-def read_load(entry: Entry, outcome: Outcome, age_s: float) -> LoadMetrics:
-    """Take the load metrics out of an entry, marked with how they came."""
-    return _read(_load, entry, outcome, age_s)
+def read_load(entry: Entry, age_s: float) -> LoadMetrics:
+    """Take the load metrics out of an entry, marked as a hit; errors as for decisions."""
+    return _load.read(entry, age_s)
 
 
-def read_result(entry: Entry, outcome: Outcome, age_s: float) -> QueryResult:
-    """Take the answer out of an entry, marked with how it came."""
+def read_result(entry: Entry, age_s: float) -> QueryResult:
+    """Take the answer out of an entry, marked as a hit."""
     return QueryResult(
-        result_data=entry.body,
-        model_id=entry.model_id,
-        response_time_ms=entry.cost_ms,
-        content_type=entry.content_type,
-        mode=entry.mode,
-        has_usage=entry.has_usage,
-        headers=entry.headers,
-        outcome=outcome,
-        age_s=age_s,
+        entry.body,
+        entry.model_id,
+        entry.cost_ms,
+        entry.content_type,
+        entry.mode,
+        entry.has_usage,
+        entry.headers,
+        _HIT,
+        age_s,
     )
 
 
-def _model_entry(layer: Layer, record: ModelMetadata | LoadMetrics, made: Provenance) -> Entry:
+def checked_metadata(loaded: object) -> ModelMetadata:
+    """Return what a loader returned.
+
+    Raises:
+        TypeError: It is no metadata.
+    """
+    if isinstance(loaded, ModelMetadata):
+        return loaded
+    raise TypeError(f"the loader returned no ModelMetadata but a {type(loaded).__name__}")
+
+
+def mark(record: _Record, outcome: Outcome) -> _Record:
+    """Return a record that has just been made, marked with how it came."""
+    if record.outcome is outcome and not record.age_s:
+        return record
+    return replace(record, outcome=outcome, age_s=0.0)
+
+
+def _model_entry(
+    layer: Layer, record: ModelMetadata | LoadMetrics, made: Provenance, also: str
+) -> Entry:
+    models = _names(record.model_id, also)
+    # Without a tenant it is nobody's: invalidating the tenant "" spares it.
+    scopes = (
+        scopes_of(made.tenant, models, made.tags)
+        if made.tenant
+        else (*map(model_scope, models), *map(tag_scope, made.tags))
+    )
     return Entry(
         layer=layer,
-        body=_encode(replace(record, outcome=Outcome.MISS, age_s=0.0)),
+        body=_pack(record),
         created_s=made.now_s,
         freshness_lifetime_s=made.ttl_s,
         position=made.position,
-        scopes=(model_scope(record.model_id), *map(tag_scope, made.tags)),
+        scopes=scopes,
         model_id=record.model_id,
         origin=made.origin,
     )
 
 
-def _read(decoder: msgspec.msgpack.Decoder[R], entry: Entry, outcome: Outcome, age_s: float) -> R:
+def _model_key(layer: Layer, model_id: str, tenant: str) -> CacheKey:
+    key = model_key(layer, model_id)
+    return CacheKey(key.replace(":", f":{escape(tenant)}@", 1)) if tenant else key
+
+
+def _names(model_id: str, also: str) -> tuple[str, ...]:
+    return (model_id, also) if also and also != model_id else (model_id,)
+
+
+class _Format(Generic[_Packed]):
+    """How records of one kind are written and read."""
+
+    __slots__ = ("_convert", "_decode", "_set_age_s", "_set_outcome")
+
+    def __init__(self, kind: type[_Packed]) -> None:
+        self._decode: Callable[[bytes], _Packed] = msgspec.msgpack.Decoder(kind).decode
+        self._convert = partial(msgspec.convert, type=kind)
+        # The slots themselves: what was just decoded nobody else has yet, and a copy through
+        # `replace` would cost ten times as much.
+        self._set_outcome = vars(kind)["outcome"].__set__
+        self._set_age_s = vars(kind)["age_s"].__set__
+
+    def read(self, entry: Entry, age_s: float) -> _Packed:
+        try:
+            body = entry.body
+            record: _Packed = (
+                self._convert(json.loads(body)) if body[:1] == _JSON else self._decode(body)
+            )
+        except (ValueError, RecursionError) as error:
+            raise CorruptEntryError(f"the body of a {entry.layer} entry cannot be read") from error
+        self._set_outcome(record, _HIT)
+        self._set_age_s(record, age_s)
+        return record
+
+
+_decision = _Format(RoutingDecision)
+_metadata = _Format(ModelMetadata)
+_load = _Format(LoadMetrics)
+
+
+def _pack(record: RoutingDecision | ModelMetadata | LoadMetrics) -> bytes:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    values.update(outcome=Outcome.MISS, age_s=0.0)  # how it came here is no part of it
     try:
-        record = decoder.decode(entry.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptEntryError(f"the body of a {entry.layer} entry cannot be read") from error
-    # Just decoded, so nobody else has it yet; a copy through `replace` would cost four times as much.
-    object.__setattr__(record, "outcome", outcome)
-    object.__setattr__(record, "age_s", age_s)
-    return record
+        return _encode(values)
+    except UnicodeEncodeError:
+        return json.dumps(values, default=_plain).encode("ascii")
+
+
+def _plain(value: object) -> object:
+    """Return a plain value for one of a derived kind, such as the numbers of numpy."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    item = getattr(value, "item", None)  # a number of numpy that is no float: float32, int64 ...
+    if callable(item):
+        return item()
+    raise TypeError(f"a {type(value).__name__} cannot be stored")
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode

@@ -48,9 +48,9 @@ class LLMRequest:
 
     @cached_property
     def prompt_text(self) -> str:
-        """Text of the last user message, or of ``input`` or ``prompt`` where the API has no messages."""
+        """Text of the last user message; without messages that of ``input`` or ``prompt``."""
         for message in reversed(self.messages):
-            if message.get("role") == "user":
+            if isinstance(message, Mapping) and message.get("role") == "user":
                 return _text(message.get("content"))
         return _text(self.payload.get("input", self.payload.get("prompt")))
 

@@ -4,15 +4,28 @@ Durations are float seconds, sizes are bytes. Both records validate themselves: 
 :class:`ConfigurationError` that names the setting, the value and the remedy.
 """
 
-import math
+import sys
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Final, Generic, Literal, Self, TypeVar, assert_never
 
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.errors import ConfigurationError
 
-__all__ = ["PROFILES", "CachePolicy", "DecisionScope", "Eviction", "Mode", "Settings", "Tenancy"]
+__all__ = [
+    "PROFILES",
+    "CachePolicy",
+    "DecisionScope",
+    "Eviction",
+    "Mode",
+    "Settings",
+    "Tenancy",
+    "Word",
+]
+
+E = TypeVar("E", bound=StrEnum)
+W = TypeVar("W", bound=str)
 
 
 class Mode(StrEnum):
@@ -44,6 +57,24 @@ class Eviction(StrEnum):
 
     S3FIFO = "s3fifo"
     LRU = "lru"
+
+
+class Word(Generic[E, W]):
+    """Type of a field that is set to an enum's member or its plain word, and reads as the member.
+
+    For type checkers alone: the slots of the record take its place, and the record converts.
+    """
+
+    def __init__(self, default: E) -> None:
+        self._default: Final = default
+
+    def __get__(self, instance: object, owner: type) -> E:
+        """Return the default, which is what a dataclass asks a class attribute for."""
+        return self._default
+
+    def __set__(self, instance: object, value: E | W) -> None:
+        """Say what may be assigned; never called."""
+        raise NotImplementedError
 
 
 PROFILES: dict[str, dict[str, float]] = {
@@ -97,14 +128,15 @@ class CachePolicy:
 
     def __post_init__(self) -> None:
         limit = self.max_temperature
-        if limit is not None and not (math.isfinite(limit) and limit >= 0):
+        if limit is not None and not _is_amount(limit):
             raise _wrong("max_temperature", limit, "a number of at least 0, or None for no limit")
-        if self.cache_tool_calls not in ("auto", True, False):
+        if self.cache_tool_calls != "auto" and not isinstance(self.cache_tool_calls, bool):
             raise _wrong("cache_tool_calls", self.cache_tool_calls, '"auto", True or False')
+        for name in ("finish_reasons", "ignored_fields"):
+            _freeze_set(self, name)
         for name in ("key_headers", "stored_headers"):
-            bad = sorted(header for header in getattr(self, name) if header != header.lower())
-            if bad:
-                raise _wrong(name, bad, "header names in lower case")
+            _freeze_set(self, name)
+            _check_lower_case(self, name)
         if "set-cookie" in self.stored_headers:
             raise _wrong(
                 "stored_headers", "set-cookie", "no set-cookie: a cookie belongs to one client"
@@ -158,13 +190,15 @@ class Settings:
     result_ttl_s: float = 600.0
     metadata_ttl_s: float = 60.0
     load_ttl_s: float = 5.0
-    mode: Mode = Mode.ON
+    mode: Word[Mode, Literal["on", "off", "read_only", "write_only", "shadow"]] = Word(Mode.ON)
     result_caching: bool = True
     coalescing: bool = True
-    decision_scope: DecisionScope = DecisionScope.REQUEST
+    decision_scope: Word[DecisionScope, Literal["request", "conversation"]] = Word(
+        DecisionScope.REQUEST
+    )
     routed_models: frozenset[str] | None = None
     router_version: str = ""
-    tenancy: Tenancy = Tenancy.PRINCIPAL
+    tenancy: Word[Tenancy, Literal["principal", "shared"]] = Word(Tenancy.PRINCIPAL)
     allow_anonymous: bool = False
     authenticated_upstream: bool = False
     auth_ttl_s: float = 60.0
@@ -174,7 +208,7 @@ class Settings:
     max_result_bytes: int = 1_048_576
     max_capture_bytes: int = 67_108_864
     max_memory_bytes: int = 268_435_456
-    eviction: Eviction = Eviction.S3FIFO
+    eviction: Word[Eviction, Literal["s3fifo", "lru"]] = Word(Eviction.S3FIFO)
     max_lag_bytes: int = 1_048_576
     slow_reader_timeout_s: float = 5.0
     hash_in_thread_bytes: int = 65_536
@@ -188,25 +222,23 @@ class Settings:
             _coerce_enum(self, name, kind)
         for name in _DURATIONS:
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if not _is_amount(value):
                 raise _wrong(name, value, "a finite number of seconds, 0 or more")
         for name in _SIZES:
             value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 0):
+            if not (_is_amount(value) and isinstance(value, int)):
                 raise _wrong(name, value, "a whole number of bytes, 0 or more")
-        bad = sorted(header for header in self.credential_headers if header != header.lower())
-        if bad:
-            raise _wrong("credential_headers", bad, "header names in lower case")
-        if self.secret and len(self.secret) < _MIN_SECRET_BYTES:
-            raise _wrong(
-                "secret",
-                f"<{len(self.secret)} bytes>",
-                f"at least {_MIN_SECRET_BYTES} bytes, or none",
-            )
-        if len(self.secret) > _MAX_SECRET_BYTES:
-            raise _wrong(
-                "secret", f"<{len(self.secret)} bytes>", f"at most {_MAX_SECRET_BYTES} bytes"
-            )
+        for name in _FLAGS:
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise _wrong(name, value, "True or False")
+        if not isinstance(self.router_version, str):
+            raise _wrong("router_version", self.router_version, "text")
+        if self.routed_models is not None:
+            _freeze_set(self, "routed_models")
+        _freeze_set(self, "credential_headers")
+        _check_lower_case(self, "credential_headers")
+        _check_secret(self.secret)
 
     @classmethod
     def profile(cls, name: str, **overrides: object) -> Self:
@@ -236,6 +268,8 @@ class Settings:
                 return self.metadata_ttl_s
             case Layer.LOAD:
                 return self.load_ttl_s
+            case _:
+                assert_never(layer)
 
 
 _MIN_SECRET_BYTES = 16
@@ -255,6 +289,14 @@ _DURATIONS = (
     "slow_reader_timeout_s",
     "drain_timeout_s",
 )
+_FLAGS = (
+    "result_caching",
+    "coalescing",
+    "allow_anonymous",
+    "authenticated_upstream",
+    "response_headers",
+    "server_timing",
+)
 _SIZES = (
     "max_request_bytes",
     "max_result_bytes",
@@ -272,6 +314,39 @@ def _coerce_enum(settings: Settings, name: str, kind: type[StrEnum]) -> None:
         object.__setattr__(settings, name, kind(value))  # accepts the plain word as well
     except ValueError:
         raise _wrong(name, value, "one of " + ", ".join(kind)) from None
+
+
+def _is_amount(value: object) -> bool:
+    # True is an int to Python, and never what somebody meant by a number.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= sys.float_info.max
+
+
+def _freeze_set(record: Settings | CachePolicy, name: str) -> None:
+    """Make a set of strings immutable. One string alone would be taken for its letters."""
+    value = getattr(record, name)
+    if not isinstance(value, AbstractSet | list | tuple) or not all(
+        isinstance(member, str) for member in value
+    ):
+        raise _wrong(name, value, "a set of strings")
+    object.__setattr__(record, name, frozenset(value))
+
+
+def _check_lower_case(record: Settings | CachePolicy, name: str) -> None:
+    bad = sorted(header for header in getattr(record, name) if header != header.lower())
+    if bad:
+        raise _wrong(name, bad, "header names in lower case")
+
+
+def _check_secret(secret: object) -> None:
+    if not isinstance(secret, bytes):  # its value never stands in an error
+        raise _wrong("secret", f"<{type(secret).__name__}>", "bytes")
+    length = len(secret)
+    if secret and length < _MIN_SECRET_BYTES:
+        raise _wrong("secret", f"<{length} bytes>", f"at least {_MIN_SECRET_BYTES} bytes, or none")
+    if length > _MAX_SECRET_BYTES:
+        raise _wrong("secret", f"<{length} bytes>", f"at most {_MAX_SECRET_BYTES} bytes")
 
 
 def _wrong(name: str, value: object, remedy: str) -> ConfigurationError:

@@ -3,16 +3,20 @@
 When each counter moves, for one lookup of a layer:
 
 * ``hits``: a fresh, current entry was found and could be used. In shadow mode it is not served and
-  is counted under ``CacheStats.shadow_hits`` instead.
+  counts under ``CacheStats.shadow_hits`` instead.
 * ``stale``: an entry past its freshness lifetime was served on purpose.
-* ``misses``: nothing usable was found and this caller went on to make the value, or would have.
-  A request that told us not to look (``no-cache``) is a miss too: it wanted an answer and got a new one.
+* ``misses``: nothing usable was found and this caller went on to make the value, or would have. A
+  request that told us not to look (``no-cache``, ``refresh=True``) is a miss too: it wanted an
+  answer and got a new one.
 * ``coalesced``: nothing was found, but somebody else was already making the same value and this
-  caller got a share of it. Not a hit: an upstream call was under way.
-* ``bypasses``: nothing was looked up at all. Outside every rate.
+  caller got a share of it. Not a hit: an upstream call was under way. Who gave up waiting before
+  that counts nowhere; whose leader failed counts for what it did next.
+* ``bypasses``: nothing was looked up at all, because of the request or the mode. Outside every
+  rate.
 * ``errors``: the coordinator failed during the lookup; the request went on as if without us.
 * ``writes``: an entry was stored. ``write_errors``: storing failed.
-  ``discards``: an answer was looked at and rightly not stored (incomplete, an error, too large ...).
+  ``discards``: an answer was looked at and rightly not stored (incomplete, an error, too large,
+  invalidated while it was made ...).
 
 A hit rate is ``(hits + stale) / (hits + stale + misses + coalesced + errors)``, and 0.0 when
 nothing was counted.
@@ -20,6 +24,7 @@ nothing was counted.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from routecache_middleware.core.keys import Layer
 
@@ -77,13 +82,14 @@ class CacheStats:
         result: The answers.
         metadata: The model metadata.
         load: The load metrics.
-        invalidations: Invalidations made through this process, whatever they covered.
+        invalidations: Invalidations made through this process, whatever they covered; also those
+            that could not be recorded at once.
         warm_operations: Models warmed by ``warm()``, successfully.
         shadow_hits: Requests that shadow mode would have answered from the cache.
         total_keys: Entries in the coordinator, all layers.
         total_keys_age_s: How old that figure is; 0 when exact.
         cluster_nodes: Nodes of the coordinator in use.
-        discards: Why answers were not stored: reason to count.
+        discards: Why answers were not stored: reason to count, where there is one.
         bypasses: Why requests were bypassed: reason to count.
     """
 
@@ -111,6 +117,8 @@ class CacheStats:
                 return self.metadata
             case Layer.LOAD:
                 return self.load
+            case _:
+                assert_never(layer)
 
     def routing_hit_rate(self) -> float:
         """Hit rate of routing decisions, 0..1."""

@@ -1,7 +1,7 @@
 """Which principals the app itself has accepted lately.
 
 With shared entries a hit answers in the app's place, so it may only go to somebody whom the app
-would have answered. A 2xx vouches for a principal for ``auth_ttl_s``; a 401 or 403 ends that at once.
+would have answered. A 2xx vouches for a principal for ``auth_ttl_s``; a 401 or 403 ends that.
 """
 
 from cachetools import FIFOCache

@@ -12,18 +12,25 @@ _logger = logging.getLogger("routecache")
 
 
 class Background:
-    """Tasks of one event loop. Strong references are kept, as the loop itself keeps only weak ones."""
+    """Tasks of one event loop. Strong references are kept; the loop itself keeps only weak ones."""
 
-    __slots__ = ("_has_failed", "_tasks")
+    __slots__ = ("_has_failed", "_is_eager", "_tasks")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_eager: bool = True) -> None:
+        """Make an empty set.
+
+        Args:
+            is_eager: Start work inline, in the caller's task. Not for what may use
+                ``asyncio.timeout``, which would be tied to that task and cancel it.
+        """
+        self._is_eager = is_eager
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_failed = False
 
     def run(self, coroutine: Coroutine[object, object, None]) -> None:
         """Run ``coroutine``, inline as far as it goes without waiting. Its errors are logged."""
         try:
-            task = start_eagerly(coroutine)
+            task = start_eagerly(coroutine) if self._is_eager else asyncio.create_task(coroutine)
         except Exception as error:  # noqa: BLE001 - no request may fail for it
             self._failed(error)
             return

@@ -6,11 +6,12 @@ and the request goes on as if the cache were not there.
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-from cachetools import FIFOCache
 
 from routecache_middleware.core.events import (
     LookupFinished,
@@ -30,7 +31,8 @@ from routecache_middleware.core.models import (
 )
 from routecache_middleware.core.plan import Forward, Serve, plan_lookup
 from routecache_middleware.core.ports import AppendReceipt, Clock, Coordinator, Fetched, Observer
-from routecache_middleware.core.settings import CachePolicy, Settings
+from routecache_middleware.core.records import with_tags
+from routecache_middleware.core.settings import CachePolicy, Mode, Settings
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.engine.acceptance import Acceptance
 from routecache_middleware.engine.background import Background
@@ -38,13 +40,18 @@ from routecache_middleware.engine.capture import CaptureBudget
 from routecache_middleware.engine.flights import Flights
 from routecache_middleware.engine.load import LoadTracker
 from routecache_middleware.engine.recorder import Recorder
-from routecache_middleware.errors import CoordinatorError
+from routecache_middleware.errors import ConfigurationError, CoordinatorError
 
 __all__ = ["Engine", "Lookup"]
 
 _logger = logging.getLogger("routecache")
 
-_REMEMBERED_MISSES = 10_000
+_RETRY_S = 1.0
+_ABSENT = Forward(MissReason.ABSENT)
+# Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
+_GET, _PUT, _HIT, _MISS = Operation.GET, Operation.PUT, Outcome.HIT, Outcome.MISS
+_READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
+_WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -73,6 +80,8 @@ class Engine:
         policy: CachePolicy,
         clock: Clock,
         observer: Observer,
+        *,
+        owns_coordinator: bool = True,
     ) -> None:
         self.coordinator = coordinator
         self.settings = settings
@@ -82,33 +91,49 @@ class Engine:
         self.mode = settings.mode
         self.recorder = Recorder()
         self.table = InvalidationTable()
-        self.background = Background()
+        self.background = Background(is_eager=not coordinator.is_shared)
         self.load = LoadTracker(clock)
         self.captures = CaptureBudget(settings)
         self.live: Flights[Any] = Flights()
         self.acceptance = Acceptance(settings.auth_ttl_s, clock)
-        # The captured positions of misses, for the `cache_*` call that usually follows a `get_*`.
-        self._missed_at: FIFOCache[CacheKey, Position] = FIFOCache(_REMEMBERED_MISSES)
+        self._owns_coordinator = owns_coordinator  # whoever built it closes it
         self._opened_in: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
+        self._open_again_s = -math.inf
+        self._owed = _Owed()
+        self._paying: asyncio.Task[None] | None = None
+
+    def may_read(self, layer: Layer) -> bool:
+        """Whether entries of a layer are looked up in the present mode."""
+        return self.mode in _READABLE and self.is_cached(layer)
+
+    def may_write(self, layer: Layer) -> bool:
+        """Whether entries of a layer are stored in the present mode."""
+        return self.mode in _WRITABLE and self.is_cached(layer)
+
+    def is_cached(self, layer: Layer) -> bool:
+        """Whether a layer is cached at all, whatever the mode."""
+        return layer is not Layer.RESULT or self.settings.result_caching
 
     async def ensure_open(self) -> None:
-        """Open the coordinator for the running event loop, once. A failure to open is no error here."""
+        """Open the coordinator for the running event loop, once. Failing to is no error here.
+
+        Raises:
+            ConfigurationError: The coordinator cannot work as it is configured.
+        """
         loop = asyncio.get_running_loop()
-        if self._opened_in is loop:
-            return
-        self._opened_in = loop
-        self.background = Background()  # tasks of a loop that is gone will never finish
-        self.live = Flights()
-        try:
-            await self.coordinator.open()
-        except CoordinatorError as error:
-            _logger.warning("coordinator %s could not be opened: %s", self.coordinator.name, error)
+        if self._opened_in is not loop:
+            await self._open(loop)
 
     async def aclose(self) -> None:
-        """Finish writes that are under way, for a bounded time, and close the coordinator."""
-        self._opened_in = None
-        await self.background.drain(self.settings.drain_timeout_s)
-        await self.coordinator.aclose()
+        """Finish writes that are under way, for a bounded time, and close our own coordinator."""
+        if self._loop is asyncio.get_running_loop():
+            await self._stop_paying()
+            await self.background.drain(self.settings.drain_timeout_s)
+        self._opened_in = self._loop = None
+        if self._owns_coordinator:
+            await self.coordinator.aclose()
 
     async def lookup(
         self,
@@ -118,36 +143,37 @@ class Engine:
         max_age_s: float | None = None,
         model: str = "",
         verb: str = "",
+        tags: tuple[str, ...] = (),
     ) -> Lookup:
-        """Look one key up and judge what was found. Does not count: the caller knows what comes of it."""
-        span = self.observer.begin(Operation.GET, layer.value, model=model, verb=verb)
+        """Look one key up and judge what was found.
+
+        Does not count: the caller knows what comes of it. ``tags``: their invalidation counts too,
+        for an entry that was stored without them.
+        """
+        table = self.table
+        span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
-            fetched = await self.coordinator.fetch((key,), self.table.position)
-        except Exception:  # noqa: BLE001 - a third party's coordinator must not fail a request either
+            fetched = await self.coordinator.fetch((key,), table.position)
+        except BaseException as error:
             span.finish(LookupFinished(Outcome.ERROR, self.coordinator.name))
-            plan: Serve | Forward = Forward(MissReason.ABSENT)
-            return Lookup(plan, Outcome.ERROR, self.table.position, span.traceparent)
+            if not isinstance(error, Exception):
+                raise
+            # A third party's coordinator must not fail a request either, whatever it raises.
+            return Lookup(_ABSENT, Outcome.ERROR, table.position, span.traceparent)
         self._learn(fetched)
-        entry = fetched.entries[0]
-        plan = plan_lookup(
-            entry,
-            is_current=entry is None or self.table.is_current(key, entry),
-            now_s=self.clock.now_s(),
-            max_age_s=max_age_s,
-        )
-        outcome = Outcome.HIT if isinstance(plan, Serve) else Outcome.MISS
+        if self._owed.rows:  # it can be reached again
+            await self._pay()
+        plan = self._judge(key, fetched.entries[0], max_age_s, tags)
         if span.is_watched:
             span.finish(self._finished(plan))
-        return Lookup(plan, outcome, self.table.position, span.traceparent)
+        outcome = _HIT if isinstance(plan, Serve) else _MISS
+        return Lookup(plan, outcome, table.position, span.traceparent)
 
-    def remember_miss(self, key: CacheKey, position: Position) -> None:
-        """Keep the captured position of a miss until something is stored under ``key``."""
-        self._missed_at[key] = position
-
-    def captured(self, key: CacheKey) -> Position:
-        """Position to store with: where the last miss of ``key`` was captured, or now."""
-        position: Position | None = self._missed_at.pop(key, None)
-        return self.table.position if position is None else position
+    async def sync(self) -> Position:
+        """Read the log's tail, and say how far it is known now. Failing to is no error here."""
+        with suppress(Exception):  # as in lookup
+            self._learn(await self.coordinator.fetch((), self.table.position))
+        return self.table.position
 
     async def peek(self, key: CacheKey) -> Entry | None:
         """Return a fresh, current entry without counting or tracing; None also when that fails."""
@@ -156,19 +182,24 @@ class Engine:
         except Exception:  # noqa: BLE001 - as in lookup
             return None
         self._learn(fetched)
-        entry = fetched.entries[0]
-        is_current = entry is None or self.table.is_current(key, entry)
-        plan = plan_lookup(entry, is_current=is_current, now_s=self.clock.now_s())
+        plan = self._judge(key, fetched.entries[0])
         return plan.entry if isinstance(plan, Serve) else None
 
     async def put(self, key: CacheKey, entry: Entry, *, verb: str = "") -> bool:
-        """Store an entry. False when it is too large or the coordinator failed, which is counted."""
-        if entry.layer is Layer.RESULT and len(entry.body) > self.settings.max_result_bytes:
+        """Store an entry; counts.
+
+        Returns:
+            False when it is too large, was invalidated while it was made, or the coordinator
+            failed.
+        """
+        layer = entry.layer
+        if layer is Layer.RESULT and len(entry.body) > self.settings.max_result_bytes:
             self.recorder.discarded(DiscardReason.TOO_LARGE)
             return False
-        span = self.observer.begin(
-            Operation.PUT, entry.layer.value, model=entry.model_id, verb=verb
-        )
+        if not self.is_current(key, entry):  # it could take the place of one that is
+            self.recorder.layers[layer].discards += 1
+            return False
+        span = self.observer.begin(_PUT, layer, model=entry.model_id, verb=verb)
         is_stored, failure = await self.write(key, entry)
         if span.is_watched:
             size, ttl_s = len(entry.body), entry.freshness_lifetime_s
@@ -176,54 +207,138 @@ class Engine:
         return is_stored
 
     async def write(self, key: CacheKey, entry: Entry) -> tuple[bool, str]:
-        """Store and count without tracing; says whether it was stored, and the error's name if any."""
+        """Store and count without tracing; says whether it was stored, and the error's name."""
         counters = self.recorder.layers[entry.layer]
         try:
             is_stored = await self.coordinator.store(key, entry)
         except Exception as error:  # noqa: BLE001 - as in lookup
             counters.write_errors += 1
-            return False, type(error.__cause__ or error).__name__
+            return False, _name(error)
         if is_stored:
             counters.writes += 1
+        else:  # it does not fit
+            counters.discards += 1
         return is_stored, ""
 
     async def invalidate(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         """Append to the invalidation log and take it in.
 
         Raises:
-            CoordinatorError: It could not be recorded. It has taken effect in this process.
+            CoordinatorError: It could not be recorded. It has taken effect in this process, and
+                recording it is tried again until that succeeds.
         """
         kind = rows[0].scope.partition(":")[0]  # the rest may name a tenant: not for spans
         span = self.observer.begin(Operation.REMOVE, kind)
+        self.recorder.invalidations += 1
         try:
             receipt = await self.coordinator.append(rows)
-            # Others may have appended meanwhile: reading the tail takes in their rows as well.
-            self._learn(await self.coordinator.fetch((), self.table.position))
-        except Exception as error:
-            here = Position(self.table.position + 1)
-            self.table.fold(LoggedRow(here, row) for row in rows)
-            span.finish(RemoveFinished(kind, type(error.__cause__ or error).__name__))
-            if isinstance(error, CoordinatorError):
+        except BaseException as error:
+            self._owe(rows)
+            span.finish(RemoveFinished(kind, _name(error)))
+            if isinstance(error, CoordinatorError) or not isinstance(error, Exception):
                 raise
             raise CoordinatorError(f"the invalidation of {kind} could not be recorded") from error
-        self.recorder.invalidations += 1
         span.finish(RemoveFinished(kind))
+        if await self.sync() < receipt.position:  # recorded, but not to be read now
+            self._owe(rows)
         return receipt
 
+    def is_current(self, key: CacheKey, entry: Entry) -> bool:
+        """Whether nothing that covers ``entry`` was invalidated since, as far as is known here."""
+        return self.table.is_current(key, entry) and (
+            not self._owed.rows or self._owed.table.is_current(key, entry)
+        )
+
     def is_current_since(self, key: CacheKey, scopes: Sequence[Scope], position: Position) -> bool:
-        """Whether a flight captured at ``position`` may still be joined, as far as is known here."""
-        return self.table.is_current_since(key, scopes, position)
+        """Whether a flight captured at ``position`` may be joined, as far as is known here."""
+        return self.table.is_current_since(key, scopes, position) and (
+            not self._owed.rows or self._owed.table.is_current_since(key, scopes, position)
+        )
 
     def stats(self) -> CacheStats:
         """All counters, frozen."""
         return self.recorder.snapshot(self.coordinator.stats())
 
+    def _judge(
+        self,
+        key: CacheKey,
+        entry: Entry | None,
+        max_age_s: float | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> Serve | Forward:
+        if entry is None:
+            return _ABSENT
+        is_current = self.is_current(key, with_tags(entry, tags) if tags else entry)
+        now_s = self.clock.now_s()
+        return plan_lookup(entry, is_current=is_current, now_s=now_s, max_age_s=max_age_s)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not loop:
+            self._loop = loop
+            self._opening = asyncio.Lock()
+            self._open_again_s = -math.inf
+            # Tasks of a loop that is gone will never finish.
+            self.background = Background(is_eager=not self.coordinator.is_shared)
+            self.live = Flights()
+            self._paying = None
+            self._start_paying()
+        async with self._opening:
+            if self._opened_in is loop or self.clock.monotonic_s() < self._open_again_s:
+                return
+            try:
+                await self.coordinator.open()
+            except ConfigurationError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as in lookup
+                if self._open_again_s == -math.inf:  # the first time
+                    name = self.coordinator.name
+                    _logger.warning("coordinator %s could not be opened: %s", name, _name(error))
+                self._open_again_s = self.clock.monotonic_s() + _RETRY_S
+            else:
+                self._opened_in = loop
+
     def _learn(self, fetched: Fetched) -> None:
+        table = self.table
         if fetched.is_rewound:
-            self.table.rewind(fetched.position)
+            # Others may have read further while this was on its way, and what they have read must
+            # not be lost: forward only.
+            table.rewind(max(fetched.position, table.position))
         if fetched.rows:
-            self.table.fold(fetched.rows)
-        self.table.advance(fetched.position)
+            table.fold(fetched.rows)
+        table.advance(fetched.position)
+
+    def _owe(self, rows: Sequence[InvalidationRow]) -> None:
+        self._owed.add(rows, self.clock.monotonic_s())
+        self._start_paying()
+
+    async def _pay(self) -> None:
+        """Record what is owed, at most once a second; it is settled when it was read back."""
+        rows = self._owed.due(self.clock.monotonic_s())
+        if not rows:
+            return
+        try:
+            receipt = await self.coordinator.append(rows)
+        except Exception:  # noqa: BLE001 - as in lookup
+            return
+        if await self.sync() >= receipt.position:
+            self._owed.remove(rows)
+
+    async def _keep_paying(self) -> None:
+        while self._owed.rows:  # also when nobody looks anything up
+            await asyncio.sleep(_RETRY_S)
+            await self._pay()
+
+    def _start_paying(self) -> None:
+        if self._owed.rows and (self._paying is None or self._paying.done()):
+            self._paying = asyncio.get_running_loop().create_task(self._keep_paying())
+
+    async def _stop_paying(self) -> None:
+        if self._paying is not None:
+            self._paying.cancel()
+            await asyncio.wait((self._paying,))
+            self._paying = None
+        self._owed.hurry()
+        await self._pay()
 
     def _finished(self, plan: Serve | Forward) -> LookupFinished:
         if isinstance(plan, Forward):
@@ -238,3 +353,52 @@ class Engine:
             origin=plan.entry.origin,
             cost_ms=plan.entry.cost_ms,
         )
+
+
+class _Owed:
+    """Invalidations not recorded yet: nothing they cover is served, whenever it was made.
+
+    They get no position of our own choosing: the log may give it to somebody else's row, which
+    would then never be read.
+    """
+
+    __slots__ = ("_again_s", "_until_s", "rows", "table")
+
+    _LATER_THAN_ANY = Position(2**62)
+    # The longest life of an entry, as coordinators see it: after that they cover nothing.
+    _AT_MOST_S = 86_400.0
+
+    def __init__(self) -> None:
+        self.rows: tuple[InvalidationRow, ...] = ()
+        self.table = InvalidationTable()
+        self._again_s = self._until_s = -math.inf
+
+    def add(self, rows: Sequence[InvalidationRow], now_s: float) -> None:
+        self._set((*self.rows, *rows))
+        self._again_s = now_s + _RETRY_S
+        self._until_s = now_s + self._AT_MOST_S
+
+    def remove(self, rows: Sequence[InvalidationRow]) -> None:
+        gone = set(map(id, rows))  # an equal row may have come after these were recorded
+        self._set(tuple(row for row in self.rows if id(row) not in gone))
+
+    def hurry(self) -> None:
+        self._again_s = -math.inf
+
+    def due(self, now_s: float) -> tuple[InvalidationRow, ...]:
+        """What to record now; waits between two tries, and gives up when it is pointless."""
+        if now_s >= self._until_s:
+            self._set(())
+        if now_s < self._again_s:
+            return ()
+        self._again_s = now_s + _RETRY_S
+        return self.rows
+
+    def _set(self, rows: tuple[InvalidationRow, ...]) -> None:
+        self.rows = rows
+        self.table = InvalidationTable()
+        self.table.fold(LoggedRow(self._LATER_THAN_ANY, row) for row in rows)
+
+
+def _name(error: BaseException) -> str:
+    return type(error.__cause__ or error).__name__

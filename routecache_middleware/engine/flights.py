@@ -33,13 +33,16 @@ F = TypeVar("F", bound=Flight)
 
 
 class Flights(Generic[F]):
-    """The open flights of one event loop. Keys are entry keys plus whatever tells wire forms apart."""
+    """The open flights of one event loop.
+
+    Keys are entry keys plus whatever tells wire forms apart.
+    """
 
     __slots__ = ("_failures", "_open", "_parallel_until")
 
     def __init__(self) -> None:
         self._open: dict[str, F] = {}
-        # Both are hints: losing one to the size bound costs a needless wait or call, never correctness.
+        # Both are hints: losing one to the size bound costs a needless wait or call, no more.
         self._failures: FIFOCache[str, int] = FIFOCache(_MARKERS)
         self._parallel_until: FIFOCache[str, float] = FIFOCache(_MARKERS)
 
@@ -75,7 +78,7 @@ class Flights(Generic[F]):
             self._failures[key] = failures
 
     def unshareable(self, key: str, now_s: float) -> None:
-        """Answers under ``key`` cannot be shared; nobody should wait for one. ``now_s`` is monotonic."""
+        """Answers under ``key`` cannot be shared: nobody should wait. ``now_s`` is monotonic."""
         self._parallel_until[key] = now_s + _UNSHAREABLE_S
 
     def is_parallel(self, key: str, now_s: float) -> bool:

@@ -49,7 +49,7 @@ class Identifier:
     async def identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
-        """Say what a body asks for, or why it is none of our business. Never raises for any bytes."""
+        """Say what a body asks for, or why it is none of our business; no bytes make it raise."""
         slot = xxhash.xxh3_64_intdigest(body, self._seed)
         seen = self._memo.get(slot)
         if seen is not None and seen[0] == body and (seen[1] is context or seen[1] == context):

@@ -7,6 +7,7 @@ held back, for a bounded time; then that reader is cut off.
 """
 
 import asyncio
+import math
 import sys
 
 from routecache_middleware.core.models import Position
@@ -24,10 +25,13 @@ class ReaderLeftError(Exception):
 class Reader:
     """One reader's place in a live answer."""
 
-    __slots__ = ("_live", "consumed_bytes", "index", "is_cut", "is_gone")
+    __slots__ = ("_live", "_task", "consumed_bytes", "index", "is_cut", "is_gone")
 
-    def __init__(self, live: "Live", index: int) -> None:
+    def __init__(
+        self, live: "Live", index: int, task: "asyncio.Task[object] | None" = None
+    ) -> None:
         self._live = live
+        self._task = task
         self.index = index
         self.consumed_bytes = 0
         self.is_cut = False
@@ -64,6 +68,21 @@ class Reader:
     def leave(self) -> None:
         """The reader's client is gone."""
         self.is_gone = True
+        self.remove()
+
+    def cut(self) -> None:
+        """Interrupt the reader's task, which hangs on a client that does not read."""
+        self.is_cut = True
+        self.remove()
+        if self._task is not None:
+            self._task.cancel()
+
+    def was_interrupted(self) -> bool:
+        """Whether the cancellation that its task has just caught came from :meth:`cut` alone."""
+        return self.is_cut and self._task is not None and self._task.uncancel() == 0
+
+    def remove(self) -> None:
+        """It reads no more; idempotent."""
         self._live.remove(self)
 
 
@@ -115,12 +134,16 @@ class Live:
         """How many read it."""
         return len(self._readers)
 
-    def reader(self) -> Reader:
-        """Add a reader, at the beginning."""
-        return self._add(Reader(self, 0))
+    def others(self, reader: Reader | None) -> int:
+        """How many read it besides ``reader``."""
+        return len(self._readers) - (reader in self._readers)
+
+    def reader(self, task: "asyncio.Task[object] | None" = None) -> Reader:
+        """Add a reader, at the beginning. ``task``: the one to interrupt should it be cut off."""
+        return self._add(Reader(self, 0, task))
 
     def queued_reader(self) -> Reader:
-        """Add a reader that keeps a queue of its own: it needs no chunks, but its progress counts."""
+        """Add a reader with a queue of its own: it needs no chunks, but its progress counts."""
         reader = self._add(Reader(self, _BEYOND))
         reader.consumed_bytes = self.total_bytes
         return reader
@@ -190,33 +213,39 @@ class Live:
             self._progress.set_result(None)
             self._progress = None
 
-    async def hold_back(self, max_lag_bytes: int, timeout_s: float) -> None:
-        """Wait while the slowest of several readers is too far behind; then cut it off."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+    async def hold_back(self, max_lag_bytes: int, timeout_s: float) -> bool:
+        """Wait while the slowest of several readers is too far behind; then cut it off.
+
+        Returns:
+            Whether a reader was cut off.
+        """
+        has_cut, deadline = False, math.inf
         while (slowest := self._slowest()) is not None:
             if self.total_bytes - slowest.consumed_bytes <= max_lag_bytes:
-                return
+                break
+            loop = asyncio.get_running_loop()
             if self._progress is None:
                 self._progress = loop.create_future()
-            # Alone, a slow reader holds up nobody but itself: no limit then, as without sharing.
-            left_s = deadline - loop.time() if len(self._readers) > 1 else None
-            done, _ = await asyncio.wait((self._progress,), timeout=left_s)
-            if not done and len(self._readers) > 1:
-                slowest.is_cut = True
-                self.stop_capturing()
-                self.remove(slowest)
-                deadline = loop.time() + timeout_s
+            if len(self._readers) == 1:
+                # Alone, a slow reader holds up nobody but itself: no limit, as without sharing.
+                deadline = math.inf
+                await asyncio.wait((self._progress,))
+                continue
+            deadline = min(deadline, loop.time() + timeout_s)
+            done, _ = await asyncio.wait((self._progress,), timeout=deadline - loop.time())
+            if not done:
+                slowest.cut()
+                has_cut, deadline = True, math.inf
+        return has_cut
 
     async def abandoned(self, leader: Reader | None) -> None:
         """Wait until nobody but ``leader`` reads it, or it is over."""
-        while not (self.is_complete or self.is_broken) and any(
-            reader is not leader for reader in self._readers
-        ):
+        while not (self.is_complete or self.is_broken) and self.others(leader):
             await self.changed()
 
     def _add(self, reader: Reader) -> Reader:
         self._readers.append(reader)
+        self.progressed()  # who waits for a lone slow reader must not do so without limit any more
         return reader
 
     def _slowest(self) -> Reader | None:

@@ -76,8 +76,8 @@ class LoadTracker:
         now_s = self._clock.monotonic_s()
         load = self._models.get(model_id)
         if load is None:
-            load = self._models[model_id] = ModelLoad(now_s)
             self._forget_one_idle()
+            load = self._models[model_id] = ModelLoad(now_s)
         load.started(now_s)
         return load
 
@@ -109,9 +109,9 @@ class LoadTracker:
         )
 
     def _forget_one_idle(self) -> None:
-        if len(self._models) <= _MAX_MODELS:
+        if len(self._models) < _MAX_MODELS:
             return
-        for model_id, load in self._models.items():  # oldest first
-            if load.in_flight == 0:
-                del self._models[model_id]
-                return
+        idle = (model_id for model_id, load in self._models.items() if load.in_flight == 0)
+        oldest = next(idle, None)
+        if oldest is not None:
+            del self._models[oldest]

@@ -4,6 +4,7 @@ A synchronous counter of a tracing SDK costs 10 µs; these cost 0.1.
 """
 
 from collections import Counter
+from typing import assert_never
 
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, DiscardReason, Outcome
@@ -48,6 +49,8 @@ class LayerCounters:
                 self.stale += 1
             case Outcome.ERROR:
                 self.errors += 1
+            case _:
+                assert_never(outcome)
 
     def snapshot(self, usage: LayerUsage) -> LayerStats:
         """Freeze the counters together with what the coordinator holds."""

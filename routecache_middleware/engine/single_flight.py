@@ -6,38 +6,69 @@ wait; a follower that is cancelled disturbs nobody. A leader's error is the lead
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from routecache_middleware.core.models import Position
-from routecache_middleware.core.ports import Clock
+from routecache_middleware.core.events import WaitFinished
+from routecache_middleware.core.models import Outcome, Position
+from routecache_middleware.core.ports import Clock, OpenOperation
 from routecache_middleware.engine.flights import Flights
 
-__all__ = ["Flown", "SingleFlight"]
+__all__ = ["Caller", "Flown", "SingleFlight"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Flown(Generic[T]):
-    """A value and how it came: ``leader`` is the leader's traceparent, None for the leader itself."""
+class Caller(Protocol[T]):
+    """Somebody who wants a value."""
 
-    value: T
-    leader: str | None
+    @property
+    def position(self) -> Position:
+        """The captured position."""
+
+    @property
+    def traceparent(self) -> str:
+        """Its span, for the links of those who follow it."""
+
+    async def make(self) -> T:
+        """Make the value, and store it: the flight stays open until then."""
+
+    def may_join(self, position: Position) -> bool:
+        """Whether a flight that was captured at ``position`` will do."""
+
+    def may_share(self, value: T, position: Position) -> bool:
+        """Whether the ``value`` of such a flight will do, now that it is known."""
+
+    def begin_waiting(self) -> OpenOperation:
+        """Tell that the caller follows a flight."""
+
+
+class Flown(Generic[T]):
+    """A value, and whether it is somebody else's."""
+
+    __slots__ = ("is_shared", "value")
+
+    def __init__(self, value: T, *, is_shared: bool) -> None:
+        self.value = value
+        self.is_shared = is_shared
 
 
 class _Computation(Generic[T]):
     """A flight whose answer is one value."""
 
-    __slots__ = ("followers", "future", "position", "traceparent")
+    __slots__ = ("_leader", "followers", "landed", "position", "traceparent")
 
     def __init__(self, position: Position, traceparent: str) -> None:
         self.position = position
         self.traceparent = traceparent
         self.followers = 0
+        self._leader = asyncio.current_task()
         # Holds None when the leader failed: an exception in it that nobody awaits would be logged.
-        self.future: asyncio.Future[Flown[T] | None] = asyncio.get_running_loop().create_future()
+        self.landed: asyncio.Future[Flown[T] | None] = asyncio.get_running_loop().create_future()
+
+    def can_be_awaited(self) -> bool:
+        """Whether waiting for it would end: not in another event loop, nor in its own leader."""
+        is_here = self.landed.get_loop() is asyncio.get_running_loop()
+        return is_here and self._leader is not asyncio.current_task()
 
 
 class SingleFlight(Generic[T]):
@@ -49,57 +80,50 @@ class SingleFlight(Generic[T]):
         self._clock = clock
         self._flights: Flights[_Computation[T]] = Flights()
 
-    def has(self, key: str) -> bool:
-        """Whether a computation of ``key`` is under way."""
-        return self._flights.find(key) is not None
+    def __len__(self) -> int:
+        return len(self._flights)
 
-    async def run(
-        self,
-        key: str,
-        compute: Callable[[], Awaitable[T]],
-        *,
-        position: Position,
-        is_current: Callable[[Position], bool],
-        traceparent: str = "",
-    ) -> Flown[T]:
-        """Return the value of ``compute``, or of somebody else's that is under way.
+    async def run(self, key: str, caller: Caller[T]) -> Flown[T] | None:
+        """Return the value that ``caller`` makes, or somebody else's that is under way.
 
-        Args:
-            key: What is computed.
-            compute: Makes the value; also stores it, so that the flight stays open until then.
-            position: The caller's captured position.
-            is_current: Whether a flight captured at a position may still be joined.
-            traceparent: The caller's span, for the links of its followers.
+        None when somebody else's was invalidated while this caller waited for it.
 
         Raises:
-            Exception: Whatever the caller's own ``compute`` raised; never somebody else's error.
+            Exception: Whatever the caller's own ``make`` raised; never somebody else's error.
         """
         while True:
             if self._flights.is_parallel(key, self._clock.monotonic_s()):
-                return Flown(await compute(), None)
+                return Flown(await caller.make(), is_shared=False)
             flight = self._flights.find(key)
-            if flight is None or not is_current(flight.position):
-                return await self._lead(key, _Computation(position, traceparent), compute)
-            flown = await self._follow(flight)
+            if flight is None or not caller.may_join(flight.position):
+                return await self._lead(key, caller)
+            if not flight.can_be_awaited():
+                return Flown(await caller.make(), is_shared=False)
+            flown = await self._follow(flight, caller)
             if flown is not None:
-                return flown
+                is_good = caller.may_share(flown.value, flight.position)
+                return flown if is_good else None
 
-    async def _follow(self, flight: _Computation[T]) -> Flown[T] | None:
+    async def _follow(self, flight: _Computation[T], caller: Caller[T]) -> Flown[T] | None:
+        waiting = caller.begin_waiting()
+        flown: Flown[T] | None = None
         flight.followers += 1
         try:
-            return await asyncio.shield(flight.future)
+            flown = await asyncio.shield(flight.landed)
         finally:
             flight.followers -= 1
+            outcome = Outcome.ERROR if flown is None else Outcome.COALESCED
+            waiting.finish(WaitFinished(outcome, flight.traceparent))
+        return flown
 
-    async def _lead(
-        self, key: str, flight: _Computation[T], compute: Callable[[], Awaitable[T]]
-    ) -> Flown[T]:
+    async def _lead(self, key: str, caller: Caller[T]) -> Flown[T]:
+        flight: _Computation[T] = _Computation(caller.position, caller.traceparent)
         self._flights.open(key, flight)
         shared: Flown[T] | None = None
         try:
-            value = await compute()
-            shared = Flown(value, flight.traceparent)
-            return Flown(value, None)
+            value = await caller.make()
+            shared = Flown(value, is_shared=True)
+            return Flown(value, is_shared=False)
         finally:  # also when cancelled: followers must never wait for ever
             self._flights.close(key, flight)
             if shared is None:
@@ -108,4 +132,4 @@ class SingleFlight(Generic[T]):
                 self._flights.failed(key, had_followers=had_followers, now_s=now_s)
             else:
                 self._flights.succeeded(key)
-            flight.future.set_result(shared)
+            flight.landed.set_result(shared)

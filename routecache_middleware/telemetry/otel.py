@@ -1,8 +1,9 @@
 """Spans through the OpenTelemetry API alone; names in :mod:`.names`.
 
 Who installs no SDK pays for a look at the clock: whether there is one is looked up once a second.
-A span that does not record is dropped at once. Our spans never become the current one. That is what makes them cheap (entering a
-context costs several times the span), and it keeps the server span current, so that
+A span that does not record is dropped at once. Our spans never become the current one. That is what
+makes them cheap (entering a context costs several times the span), and it keeps the server span
+current, so that
 :meth:`OtelObserver.request` can mark it and the app's own spans stay its children.
 """
 

@@ -26,7 +26,7 @@ def build_engine(
 
     Args:
         url: Which coordinator, unless ``coordinator`` is given.
-        coordinator: A coordinator that somebody else built.
+        coordinator: A coordinator that somebody else built, and closes.
         settings: How the cache behaves.
         policy: What may be cached.
         observers: Who watches; None: OpenTelemetry spans.
@@ -35,11 +35,12 @@ def build_engine(
     Raises:
         ConfigurationError: The URL is wrong or a package it needs is missing.
     """
-    clock = clock or SystemClock()
+    clock = SystemClock() if clock is None else clock
     return Engine(
-        coordinator or create(url, settings, clock),
+        create(url, settings, clock) if coordinator is None else coordinator,
         settings,
         policy,
         clock,
         combine([OtelObserver()] if observers is None else observers),
+        owns_coordinator=coordinator is None,
     )

@@ -2,41 +2,50 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
-from routecache_middleware.core.keys import CacheKey, Layer, model_key, result_key, route_key
+import msgspec
+
+from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import (
     Entry,
     ModelMetadata,
     Outcome,
-    Position,
     QueryResult,
     RoutingDecision,
 )
 from routecache_middleware.core.ports import Clock, Coordinator, Observer
 from routecache_middleware.core.records import (
+    Provenance,
+    checked_metadata,
     decision_entry,
+    mark,
     metadata_entry,
+    metadata_key,
     read_decision,
     read_metadata,
     read_result,
     result_entry,
-    scopes_of,
 )
 from routecache_middleware.core.reports import WarmReport
 from routecache_middleware.core.settings import CachePolicy, Mode, Settings
 from routecache_middleware.core.stats import CacheStats
-from routecache_middleware.engine.get_or_compute import Wanted, get_or_compute
+from routecache_middleware.engine.get_or_compute import get_or_compute
+from routecache_middleware.engine.publishing import refresh_load
 from routecache_middleware.engine.single_flight import SingleFlight
 from routecache_middleware.engine.warming import warm
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.build import build_engine
 from routecache_middleware.wiring.config import configured_url, load_policy, load_settings
-from routecache_middleware.wiring.eligibility import Eligible, choose
+from routecache_middleware.wiring.eligibility import Chooser, Eligible
 from routecache_middleware.wiring.invalidation import Invalidations
-from routecache_middleware.wiring.records import Records
+from routecache_middleware.wiring.records import (
+    Records,
+    checked_bytes,
+    checked_tags,
+    checked_ttl_s,
+)
 
 __all__ = ["RouteCache"]
 
@@ -48,7 +57,8 @@ class RouteCache(Records, Invalidations):
     options by keyword:
 
     * ``tenant``: whose it is; tenants never see each other's entries.
-    * ``tags``: names under which ``invalidate_tag`` drops what is stored.
+    * ``tags``: names under which ``invalidate_tag`` drops what is stored. Given to a lookup, it
+      finds nothing that was stored before one of them was last invalidated.
     * ``ttl_s``: freshness lifetime in seconds, instead of the setting's.
     * ``refresh``: make the value anew even when there is one. ``store``: keep what is made.
 
@@ -69,8 +79,10 @@ class RouteCache(Records, Invalidations):
         """Build a cache; opens nothing.
 
         Args:
-            url: Which coordinator; None: ``ROUTECACHE_URL``, the configuration file, or ``memory://``.
-            coordinator: A coordinator built elsewhere, instead of ``url``.
+            url: Which coordinator; None: ``ROUTECACHE_URL``, the configuration file, or
+                ``memory://``.
+            coordinator: A coordinator built elsewhere, instead of ``url``. Whoever built it closes
+                it.
             settings: How it behaves; None: from the environment and the configuration file.
             policy: What may be cached; None: likewise.
             observers: Who watches; None: OpenTelemetry spans.
@@ -89,6 +101,7 @@ class RouteCache(Records, Invalidations):
                 clock=clock,
             )
         )
+        self._chooser = Chooser()
         self._decisions: SingleFlight[RoutingDecision] = SingleFlight(self.engine.clock)
         self._results: SingleFlight[QueryResult] = SingleFlight(self.engine.clock)
         self._metadata: SingleFlight[ModelMetadata] = SingleFlight(self.engine.clock)
@@ -97,7 +110,7 @@ class RouteCache(Records, Invalidations):
     def from_url(
         cls, url: str, *, settings: Settings | None = None, policy: CachePolicy | None = None
     ) -> Self:
-        """Build a cache on the coordinator that ``url`` names, such as ``memory://``; opens nothing.
+        """Build a cache on the coordinator that ``url`` names; opens nothing.
 
         Raises:
             ConfigurationError: The URL is wrong or a package it needs is missing.
@@ -132,7 +145,10 @@ class RouteCache(Records, Invalidations):
         await self.engine.ensure_open()
 
     async def aclose(self) -> None:
-        """Finish writes (for at most ``drain_timeout_s``) and close the coordinator; idempotent."""
+        """Finish writes (for at most ``drain_timeout_s``) and close; idempotent.
+
+        A coordinator that was built elsewhere stays open.
+        """
         await self.engine.aclose()
 
     async def __aenter__(self) -> Self:
@@ -164,29 +180,32 @@ class RouteCache(Records, Invalidations):
         Args:
             query_hash: From ``hash_query``.
             compute: Makes the decision.
-            tenant, tags, ttl_s, refresh, store: See the class.
-            eligible: Says whether a model may be used right now. A cached decision whose model may
-                not falls back to its best eligible alternative; when there is none it is made anew.
+            tenant: See the class, also for ``tags``, ``ttl_s``, ``refresh`` and ``store``.
+            tags: See the class.
+            ttl_s: See the class.
+            refresh: See the class.
+            store: See the class.
+            eligible: Says whether a model may be used right now. A decision whose model may not
+                falls back to its best eligible alternative; a cached one that has none is made
+                anew, and one just made is returned as it is.
 
         Raises:
+            TypeError: ``compute`` did not return a decision.
             Exception: Whatever ``compute`` raised.
         """
-        key, names = route_key(query_hash, tenant), tuple(tags)
-        wanted = Wanted(
-            layer=Layer.ROUTING,
-            key=key,
-            scopes=scopes_of(tenant, (), names),
-            decode=partial(_eligible_decision, eligible),
-            compute=compute,
-            encode=partial(self._encode_decision, key, ttl_s, tenant, names),
-            refresh=refresh,
-            store=store,
+        wanted = _Decision(
+            route_key(query_hash, tenant),
+            tenant,
+            checked_tags(tags) if tags else (),
+            checked_ttl_s(ttl_s),
+            refresh,
+            store,
+            compute,
+            self.engine.settings.router_version,
+            eligible,
+            self._chooser,
         )
-        came = await get_or_compute(self.engine, self._decisions, wanted)
-        decision = choose(came.value, eligible) or came.value
-        if decision.outcome is came.outcome:
-            return decision
-        return replace(decision, outcome=came.outcome)
+        return await get_or_compute(self.engine, self._decisions, wanted)
 
     async def result(
         self,
@@ -200,33 +219,34 @@ class RouteCache(Records, Invalidations):
         refresh: bool = False,
         store: bool = True,
     ) -> QueryResult:
-        """Return the answer of a model to a query: cached, shared with a concurrent caller, or computed.
+        """Return the answer of a model to a query: cached, shared with a concurrent caller, or new.
 
         ``compute`` returns the body, or a whole :class:`QueryResult`. Only complete answers belong
         in a cache: raise when there is none.
 
         Raises:
+            TypeError: ``compute`` returned neither.
             Exception: Whatever ``compute`` raised.
         """
-        key, names = result_key(query_hash, model_id, tenant), tuple(tags)
-        wanted = Wanted(
-            layer=Layer.RESULT,
-            key=key,
-            scopes=scopes_of(tenant, (model_id,), names),
-            decode=read_result,
-            compute=partial(self._compute_result, model_id, compute),
-            encode=partial(self._encode_result, key, ttl_s, tenant, names),
-            refresh=refresh,
-            store=store and self.settings.result_caching,
+        wanted = _Result(
+            result_key(query_hash, model_id, tenant),
+            tenant,
+            checked_tags(tags) if tags else (),
+            checked_ttl_s(ttl_s),
+            refresh,
+            store,
+            compute,
+            model_id,
+            self.engine.clock,
         )
-        came = await get_or_compute(self.engine, self._results, wanted)
-        return replace(came.value, outcome=came.outcome)
+        return await get_or_compute(self.engine, self._results, wanted)
 
     async def metadata(
         self,
         model_id: str,
         load: Callable[[str], Awaitable[ModelMetadata]],
         *,
+        tenant: str = "",
         tags: Iterable[str] = (),
         ttl_s: float | None = None,
         refresh: bool = False,
@@ -237,21 +257,21 @@ class RouteCache(Records, Invalidations):
         A record that only live measurement made does not count: the loader is still asked.
 
         Raises:
+            TypeError: ``load`` did not return metadata.
             Exception: Whatever ``load`` raised.
         """
-        key, names = model_key(Layer.METADATA, model_id), tuple(tags)
-        wanted = Wanted(
-            layer=Layer.METADATA,
-            key=key,
-            scopes=scopes_of("", (model_id,), names),
-            decode=_loaded_metadata,
-            compute=partial(load, model_id),
-            encode=partial(self._encode_metadata, key, ttl_s, names),
-            refresh=refresh,
-            store=store,
+        wanted = _Metadata(
+            metadata_key(model_id, tenant),
+            tenant,
+            checked_tags(tags) if tags else (),
+            checked_ttl_s(ttl_s),
+            refresh,
+            store,
+            load,
+            model_id,
         )
-        came = await get_or_compute(self.engine, self._metadata, wanted)
-        return replace(came.value, outcome=came.outcome)
+        await refresh_load(self.engine, model_id)
+        return await get_or_compute(self.engine, self._metadata, wanted)
 
     async def warm(
         self,
@@ -264,72 +284,106 @@ class RouteCache(Records, Invalidations):
 
         Raises:
             ValueError: ``concurrency`` is less than 1.
+            TypeError: ``model_ids`` is one string.
         """
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency!r}; it has to be at least 1")
+        if isinstance(model_ids, str):
+            raise TypeError(f"model_ids is {model_ids!r}; it has to be several strings")
         return await warm(self.engine, model_ids, load, concurrency)
 
     def stats(self) -> CacheStats:
         """Return a snapshot of all counters."""
         return self.engine.stats()
 
-    def _encode_decision(
-        self,
-        key: CacheKey,
-        ttl_s: float | None,
-        tenant: str,
-        tags: tuple[str, ...],
-        decision: RoutingDecision,
-        position: Position,
-        origin: str,
-    ) -> Entry:
-        if not decision.router_version:
-            decision = replace(decision, router_version=self.settings.router_version)
-        made = self._made(key, Layer.ROUTING, ttl_s, position, tenant, tags, origin)
-        return decision_entry(decision, made)
 
-    def _encode_result(
-        self,
-        key: CacheKey,
-        ttl_s: float | None,
-        tenant: str,
-        tags: tuple[str, ...],
-        result: QueryResult,
-        position: Position,
-        origin: str,
-    ) -> Entry:
-        made = self._made(key, Layer.RESULT, ttl_s, position, tenant, tags, origin)
-        return result_entry(result, made, shape=result.mode.value)
+class _Terms(msgspec.Struct):
+    """What the three kinds of :class:`.get_or_compute.Wanted` have in common."""
 
-    def _encode_metadata(
-        self,
-        key: CacheKey,
-        ttl_s: float | None,
-        tags: tuple[str, ...],
-        metadata: ModelMetadata,
-        position: Position,
-        origin: str,
-    ) -> Entry:
-        made = self._made(key, Layer.METADATA, ttl_s, position, "", tags, origin)
-        return metadata_entry(metadata, made)
+    key: CacheKey
+    tenant: str
+    tags: tuple[str, ...]
+    ttl_s: float | None
+    refresh: bool
+    store: bool
 
-    async def _compute_result(
-        self, model_id: str, compute: Callable[[], Awaitable[bytes | QueryResult]]
-    ) -> QueryResult:
-        started_s = self.engine.clock.monotonic_s()
-        made = await compute()
+
+class _Decision(_Terms):
+    layer: ClassVar[Layer] = Layer.ROUTING
+
+    compute: Callable[[], Awaitable[RoutingDecision]]
+    router_version: str
+    eligible: Eligible | None
+    chooser: Chooser
+
+    def read(self, entry: Entry, age_s: float) -> RoutingDecision | None:
+        decision = read_decision(entry, age_s)
+        return decision if self.eligible is None else self.chooser.choose(decision, self.eligible)
+
+    async def make(self) -> RoutingDecision:
+        decision = await self.compute()
+        if not isinstance(decision, RoutingDecision):
+            raise TypeError(f"compute returned no RoutingDecision but a {type(decision).__name__}")
+        if self.router_version and not decision.router_version:
+            return replace(decision, router_version=self.router_version)
+        return decision
+
+    def write(self, value: RoutingDecision, made: Provenance) -> Entry:
+        return decision_entry(value, made)
+
+    def models(self, value: RoutingDecision | None) -> tuple[str, ...]:
+        return () if value is None else (value.selected_model,)
+
+    def mark(self, value: RoutingDecision, outcome: Outcome) -> RoutingDecision:
+        return mark(self.chooser.choose(value, self.eligible) or value, outcome)
+
+
+class _Result(_Terms):
+    layer: ClassVar[Layer] = Layer.RESULT
+
+    compute: Callable[[], Awaitable[bytes | QueryResult]]
+    model_id: str
+    clock: Clock
+
+    def read(self, entry: Entry, age_s: float) -> QueryResult:
+        return read_result(entry, age_s)
+
+    async def make(self) -> QueryResult:
+        started_s = self.clock.monotonic_s()
+        made = await self.compute()
         if isinstance(made, QueryResult):
             return made
-        elapsed_ms = (self.engine.clock.monotonic_s() - started_s) * 1000
-        return QueryResult(made, model_id, elapsed_ms)
+        elapsed_ms = (self.clock.monotonic_s() - started_s) * 1000
+        return QueryResult(checked_bytes(made), self.model_id, elapsed_ms)
+
+    def write(self, value: QueryResult, made: Provenance) -> Entry:
+        return result_entry(value, made, shape=value.mode.value, also=self.model_id)
+
+    def models(self, value: QueryResult | None) -> tuple[str, ...]:
+        return (self.model_id,) if value is None else (self.model_id, value.model_id)
+
+    def mark(self, value: QueryResult, outcome: Outcome) -> QueryResult:
+        return mark(value, outcome)
 
 
-def _eligible_decision(
-    eligible: Eligible | None, entry: Entry, outcome: Outcome, age_s: float
-) -> RoutingDecision | None:
-    return choose(read_decision(entry, outcome, age_s), eligible)
+class _Metadata(_Terms):
+    layer: ClassVar[Layer] = Layer.METADATA
 
+    load: Callable[[str], Awaitable[ModelMetadata]]
+    model_id: str
 
-def _loaded_metadata(entry: Entry, outcome: Outcome, age_s: float) -> ModelMetadata | None:
-    metadata = read_metadata(entry, outcome, age_s)
-    return None if metadata.is_observed else metadata
+    def read(self, entry: Entry, age_s: float) -> ModelMetadata | None:
+        metadata = read_metadata(entry, age_s)
+        return None if metadata.is_observed else metadata
+
+    async def make(self) -> ModelMetadata:
+        return checked_metadata(await self.load(self.model_id))
+
+    def write(self, value: ModelMetadata, made: Provenance) -> Entry:
+        return metadata_entry(value, made, also=self.model_id)
+
+    def models(self, value: ModelMetadata | None) -> tuple[str, ...]:
+        return (self.model_id,) if value is None else (self.model_id, value.model_id)
+
+    def mark(self, value: ModelMetadata, outcome: Outcome) -> ModelMetadata:
+        return mark(value, outcome)

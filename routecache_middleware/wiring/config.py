@@ -19,14 +19,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from enum import StrEnum
 from pathlib import Path
 from types import NoneType
-from typing import Final, Literal, TypeVar, get_args, get_type_hints
+from typing import Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from routecache_middleware.core.settings import PROFILES, CachePolicy, Settings
+from routecache_middleware.core.settings import PROFILES, CachePolicy, Settings, Word
 from routecache_middleware.errors import ConfigurationError
 
 __all__ = ["DEFAULT_URL", "configured_url", "load_policy", "load_settings"]
@@ -208,7 +207,7 @@ def _converted(found: _Found, hint: object) -> object:
     Text is understood as in an environment variable, in the file as well.
     """
     value = found.value
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
+    if get_origin(hint) is Word:
         return value  # the record knows the words, and its error lists them
     if isinstance(value, str):
         if value.lower() == "none" and NoneType in get_args(hint):

@@ -25,10 +25,10 @@ class Invalidations:
 
     What is invalidated is never served again, and what was being made when the invalidation came
     is dead on arrival. Conditions narrow an invalidation: ``older_than`` (Unix seconds) spares what
-    was made at or after that time, ``router_version`` hits only decisions made by that version.
+    was finished at or after that time, ``router_version`` hits only decisions made by that version.
 
-    All raise :class:`CoordinatorError` when the invalidation could not be recorded; it has then
-    taken effect in this process.
+    All raise :class:`CoordinatorError` when the invalidation could not be recorded. It has then
+    taken effect in this process, and recording it is tried again until it succeeds.
     """
 
     engine: Engine
@@ -43,22 +43,37 @@ class Invalidations:
     ) -> InvalidationReport:
         """Drop a model's metadata and load, every decision that selected it, every answer it made.
 
-        With ``tenant``: only that tenant's decisions and answers.
+        With ``tenant``: only what was stored for that tenant.
         """
         scope = model_scope(model_id) if tenant is None else tenant_model_scope(tenant, model_id)
         return await self._invalidate(scope, older_than, router_version)
 
     async def invalidate_routing_decision(
-        self, query_hash: str, *, tenant: str = ""
+        self,
+        query_hash: str,
+        *,
+        tenant: str = "",
+        older_than: float | None = None,
+        router_version: str | None = None,
     ) -> InvalidationReport:
         """Drop the decision for one query."""
-        return await self._invalidate(key_scope(route_key(query_hash, tenant)))
+        return await self._invalidate(
+            key_scope(route_key(query_hash, tenant)), older_than, router_version
+        )
 
     async def invalidate_query_result(
-        self, query_hash: str, model_id: str, *, tenant: str = ""
+        self,
+        query_hash: str,
+        model_id: str,
+        *,
+        tenant: str = "",
+        older_than: float | None = None,
+        router_version: str | None = None,
     ) -> InvalidationReport:
         """Drop the answer of one model to one query."""
-        return await self._invalidate(key_scope(result_key(query_hash, model_id, tenant)))
+        return await self._invalidate(
+            key_scope(result_key(query_hash, model_id, tenant)), older_than, router_version
+        )
 
     async def invalidate_tenant(
         self, tenant: str, *, older_than: float | None = None, router_version: str | None = None
@@ -93,7 +108,7 @@ class Invalidations:
         return await self._invalidate(ALL, older_than, router_version)
 
     async def _invalidate(
-        self, scope: Scope, older_than: float | None = None, router_version: str | None = None
+        self, scope: Scope, older_than: float | None, router_version: str | None
     ) -> InvalidationReport:
         if older_than is not None and not math.isfinite(older_than):
             raise ValueError(f"older_than is {older_than!r}; it has to be Unix seconds")

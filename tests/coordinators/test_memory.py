@@ -205,7 +205,7 @@ def test_four_threads_may_use_it_at_once(clock: FakeClock) -> None:
                 if turn % 50 == 0:
                     memory.delete_now(key)
                     memory.stats()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the main thread
             failures.append(error)
 
     threads = [threading.Thread(target=use, args=(name,)) for name in "abcd"]

@@ -203,7 +203,7 @@ def shuffled(value: object) -> object:
 def test_key_order_white_space_and_escapes_never_change_the_bytes(
     value: dict[str, object],
     indent: int | None,
-    ascii_only: bool,
+    ascii_only: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
     text = json.dumps(shuffled(value), indent=indent, ensure_ascii=ascii_only)
     assert encode(decode(text.encode())) == encode(normalise(value))

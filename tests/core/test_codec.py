@@ -241,7 +241,7 @@ def test_no_error_quotes_what_was_stored() -> None:
     ],
     ids=["under 1 KB", "1 KB", "repetitive", "no gain"],
 )
-def test_bodies_are_compressed_when_it_pays(body: bytes, is_packed: bool) -> None:
+def test_bodies_are_compressed_when_it_pays(body: bytes, is_packed: bool) -> None:  # noqa: FBT001 - a parameter
     data = PACKING.encode(KEY, an_entry(body))
     assert (fields_of(data)[16] == "deflate") == is_packed
     assert PACKING.decode(KEY, data).body == body

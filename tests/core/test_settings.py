@@ -1,5 +1,6 @@
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, asdict, fields
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from routecache_middleware.core.settings import (
     Mode,
     Settings,
     Tenancy,
+    Word,
 )
 from routecache_middleware.errors import ConfigurationError
 
@@ -84,7 +86,9 @@ def test_a_word_that_is_none_of_the_choices_is_named_with_the_choices(
 
 
 @pytest.mark.parametrize("name", DURATIONS)
-@pytest.mark.parametrize("value", [-1, -0.001, float("nan"), float("inf"), "60", None])
+@pytest.mark.parametrize(
+    "value", [-1, -0.001, float("nan"), float("inf"), 10**400, "60", True, None]
+)
 def test_a_duration_is_a_finite_number_of_seconds(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.profile("production", **{name: value})
@@ -93,7 +97,7 @@ def test_a_duration_is_a_finite_number_of_seconds(name: str, value: object) -> N
 
 
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("value", [-1, 1.5, "1MiB", None])
+@pytest.mark.parametrize("value", [-1, 1.5, "1MiB", True, None])
 def test_a_size_is_a_whole_number_of_bytes(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.profile("production", **{name: value})
@@ -123,6 +127,18 @@ def test_zero_is_allowed(name: str) -> None:
         ),
         (lambda: Settings(secret=b"x" * 65), "secret", "'<65 bytes>'", "at most 64 bytes"),
         (
+            lambda: Settings(secret="canary-7f3a-canary"),  # type: ignore[arg-type]
+            "secret",
+            "'<str>'",
+            "bytes",
+        ),
+        (
+            lambda: Settings(router_version=2),  # type: ignore[arg-type]
+            "router_version",
+            "2",
+            "text",
+        ),
+        (
             lambda: Settings.profile("fast"),
             "profile",
             "'fast'",
@@ -139,6 +155,24 @@ def test_zero_is_allowed(name: str) -> None:
             "max_temperature",
             "nan",
             "a number of at least 0, or None for no limit",
+        ),
+        (
+            lambda: CachePolicy(max_temperature="1"),  # type: ignore[arg-type]
+            "max_temperature",
+            "'1'",
+            "a number of at least 0, or None for no limit",
+        ),
+        (
+            lambda: CachePolicy(max_temperature=True),
+            "max_temperature",
+            "True",
+            "a number of at least 0, or None for no limit",
+        ),
+        (
+            lambda: CachePolicy(cache_tool_calls=1),  # type: ignore[arg-type]
+            "cache_tool_calls",
+            "1",
+            '"auto", True or False',
         ),
         (
             lambda: CachePolicy(cache_tool_calls="always"),  # type: ignore[arg-type]
@@ -172,6 +206,63 @@ def test_an_error_names_setting_value_and_remedy(
     with pytest.raises(ConfigurationError) as caught:
         build()
     assert str(caught.value) == f"setting {name} is {value}; it has to be {remedy}"
+
+
+SETS = [
+    (Settings, "routed_models"),
+    (Settings, "credential_headers"),
+    (CachePolicy, "finish_reasons"),
+    (CachePolicy, "ignored_fields"),
+    (CachePolicy, "key_headers"),
+    (CachePolicy, "stored_headers"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), SETS)
+@pytest.mark.parametrize("value", ["x-key", b"x-key", 3, {"a": 1}.items(), [b"x-key"]])
+def test_a_set_is_never_one_string_or_of_anything_but_strings(
+    kind: type[Settings | CachePolicy], name: str, value: Any
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        kind(**{name: value})
+    assert str(caught.value) == f"setting {name} is {value!r}; it has to be a set of strings"
+
+
+@pytest.mark.parametrize(("kind", "name"), SETS)
+@pytest.mark.parametrize("value", [{"a", "b"}, ["a", "b"], ("a", "b"), frozenset({"a", "b"})])
+def test_any_collection_of_strings_becomes_an_immutable_set(
+    kind: type[Settings | CachePolicy], name: str, value: Any
+) -> None:
+    assert getattr(kind(**{name: value}), name) == frozenset({"a", "b"})
+    assert isinstance(getattr(kind(**{name: value}), name), frozenset)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, value in asdict(Settings()).items() if isinstance(value, bool)],
+)
+@pytest.mark.parametrize("value", [1, 0, "false", None])
+def test_a_flag_is_true_or_false(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.profile("production", **{name: value})
+    assert str(caught.value) == f"setting {name} is {value!r}; it has to be True or False"
+
+
+def test_a_plain_word_type_checks_and_reads_as_the_member() -> None:
+    settings = Settings(
+        mode="shadow", tenancy="shared", eviction="lru", decision_scope="conversation"
+    )
+    mode: Mode = settings.mode
+    assert mode is Mode.SHADOW
+    assert settings.tenancy is Tenancy.SHARED
+    assert settings.eviction is Eviction.LRU
+    assert settings.decision_scope is DecisionScope.CONVERSATION
+
+
+def test_a_word_is_for_type_checkers_and_takes_no_part_at_run_time() -> None:
+    assert not isinstance(vars(Settings)["mode"], Word)
+    with pytest.raises(NotImplementedError):
+        Word(Mode.ON).__set__(None, Mode.OFF)
 
 
 def test_a_setting_that_does_not_exist_is_named_with_those_that_do() -> None:

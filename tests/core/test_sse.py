@@ -60,7 +60,7 @@ def test_a_stream_is_split_as_the_standard_says(
         (b"data: a\n\nd", True),
     ],
 )
-def test_what_no_event_has_carried_is_known(body: bytes, has_partial: bool) -> None:
+def test_what_no_event_has_carried_is_known(body: bytes, has_partial: bool) -> None:  # noqa: FBT001 - a parameter
     splitter = EventSplitter()
     splitter.feed(body)
     assert splitter.has_partial is has_partial

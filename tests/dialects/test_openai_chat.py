@@ -149,7 +149,7 @@ def test_the_wire_form_asked_for_has_a_token(fields: dict[str, object], shape: s
 )
 def test_temperature_zero_or_a_seed_is_deterministic(
     fields: dict[str, object],
-    is_deterministic: bool,
+    is_deterministic: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
     found = parsed(**fields)
     assert found is not None

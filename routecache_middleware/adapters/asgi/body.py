@@ -1,40 +1,37 @@
 """Reading a request body without losing anything: bounded, and replayable message by message."""
 
-import msgspec
-
 from routecache_middleware.adapters.asgi.types import Message, Receive
 
-__all__ = ["ReadBody", "Replay", "read_body"]
+__all__ = ["Replay", "read_body"]
 
 
-class ReadBody(msgspec.Struct, frozen=True):
-    """What was read.
+async def read_body(receive: Receive, limit: int, messages: list[Message]) -> bytes | None:
+    """Read a body of at most ``limit`` bytes; a larger one is left off where that is noticed.
 
-    Attributes:
-        body: The whole body, or None when it is too large or the client left before its end.
-        messages: Everything received so far, to be replayed to the app.
+    Args:
+        receive: The server's.
+        limit: Largest body, bytes.
+        messages: Gets everything that was received, to be replayed to the app: also when the body
+            is not read to its end, and when ``receive`` raises.
+
+    Returns:
+        The whole body, or None when it is too large or the client left before its end.
     """
-
-    body: bytes | None
-    messages: list[Message]
-
-
-async def read_body(receive: Receive, limit: int) -> ReadBody:
-    """Read a body of at most ``limit`` bytes; a larger one is left off where that is noticed."""
     message = await receive()
+    messages.append(message)
     if message["type"] == "http.request" and not message.get("more_body", False):
-        body = message.get("body", b"")  # nearly always
-        return ReadBody(body if len(body) <= limit else None, [message])
-    messages, size = [message], len(message.get("body", b""))
+        body: bytes = message.get("body", b"")  # nearly always
+        return body if len(body) <= limit else None
+    size = len(message.get("body", b""))
     while message["type"] == "http.request":
         if size > limit:
-            return ReadBody(None, messages)
+            return None
         if not message.get("more_body", False):
-            return ReadBody(b"".join([part.get("body", b"") for part in messages]), messages)
+            return b"".join([part.get("body", b"") for part in messages])
         message = await receive()
         messages.append(message)
         size += len(message.get("body", b""))
-    return ReadBody(None, messages)
+    return None
 
 
 class Replay:
@@ -51,6 +48,7 @@ class Replay:
         self._receive = receive
 
     async def __call__(self) -> Message:
+        """Return the next message."""
         if self._next < len(self._messages):
             self._next += 1
             return self._messages[self._next - 1]

@@ -97,22 +97,20 @@ async def _understand(parts: Parts, case: Case, receive: Receive) -> BypassReaso
         return head.unreadable
     if head.refusal is not None and parts.routing is None:
         return head.refusal
-    read = await read_body(receive, parts.engine.settings.max_request_bytes)
-    case.messages = read.messages
-    if read.body is None:
+    body = await read_body(receive, parts.engine.settings.max_request_bytes, case.messages)
+    if body is None:
         return BypassReason.BODY_TOO_LARGE
-    found = await parts.identifier.identify(case.dialect, head.context, read.body)
+    found = await parts.identifier.identify(case.dialect, head.context, body)
     if isinstance(found, BypassReason):
         return found
     case.found, case.model = found, found.parsed.model
     case.tenant = _tenant(parts, head)
     if parts.routing is not None and parts.routing.wants(found.parsed.model):
-        trouble = await _route(parts, case, head, found, read.body)
+        trouble = await _route(parts, case, head, found, body)
         if trouble is not None:
             return trouble
-    if parts.engine.mode is Mode.OFF:  # read only because there is a router
-        return BypassReason.DISABLED
-    return head.refusal
+    # In that mode it was read only because there is a router.
+    return BypassReason.DISABLED if parts.engine.mode is Mode.OFF else head.refusal
 
 
 def _tenant(parts: Parts, head: RequestHead) -> str:
@@ -138,7 +136,7 @@ async def _route(
     )
     try:
         if head.refusal is None:
-            case.decision = await parts.cache.route(
+            decision = await parts.cache.route(
                 found.fingerprint.decision,
                 routing.computing(request),
                 tenant=case.tenant,
@@ -146,14 +144,14 @@ async def _route(
                 eligible=routing.eligible,
             )
         else:  # without a tenant there is nothing to cache a decision under
-            case.decision = await routing.decide(request)
+            decision = await routing.decide(request)
     except Exception as error:  # noqa: BLE001 - the router is the user's; the app gets the request as it came
         parts.warn("the router", error)
         return BypassReason.ROUTER_ERROR
-    case.stamp.decision = case.decision
-    case.model = case.decision.selected_model
-    if case.model != found.parsed.model:
-        case.body = replace_model(body, case.model)
+    if decision.selected_model != found.parsed.model:
+        case.body = replace_model(body, decision.selected_model)
+    case.decision = case.stamp.decision = decision
+    case.model = decision.selected_model
     return None
 
 

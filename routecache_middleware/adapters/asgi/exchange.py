@@ -1,5 +1,6 @@
 """One request of a known API, from the first byte to the last."""
 
+import asyncio
 from functools import partial
 from time import perf_counter
 
@@ -32,7 +33,7 @@ _SERVER_ERROR = 500
 class Exchange:
     """Serves one request: a stored answer, a share of somebody else's, or the app's own."""
 
-    __slots__ = ("_began_s", "_case", "_flight", "_parts", "_receive", "_send", "_state")
+    __slots__ = ("_began_s", "_case", "_child", "_flight", "_parts", "_receive", "_send", "_state")
 
     def __init__(
         self, parts: Parts, dialect: Dialect, scope: Scope, receive: Receive, send: Send
@@ -139,12 +140,10 @@ class Exchange:
         )
         if is_joinable:
             engine.live.open(self._flight, leader)
+        elif case.proceed is None or not case.proceed.may_store:
+            leader.keep_nothing(DiscardReason.NO_STORE)
         child = ChildScope(case.scope, body=case.body, is_storable=True)
-        try:
-            await leader.run(partial(self._call_app, child, leader.receive, leader.send, relay))
-        finally:
-            if not leader.live.is_complete:
-                self._came_to_nothing(leader)
+        await leader.run(partial(self._call_app, child, leader.receive, leader.send, relay))
 
     def _count_miss(self) -> None:
         case, engine = self._case, self._parts.engine
@@ -174,8 +173,8 @@ class Exchange:
         """The response's head says that nobody else can have it."""
         flights, now_s = self._parts.engine.live, self._parts.engine.clock.monotonic_s()
         if reason is DiscardReason.STATUS:
-            flights.failed(self._flight, had_followers=leader.live.readers > 1, now_s=now_s)
-        elif self._flight:
+            flights.failed(self._flight, had_followers=leader.followers > 0, now_s=now_s)
+        else:
             flights.unshareable(self._flight, now_s)
 
     def completed(self, leader: Leader) -> None:
@@ -192,13 +191,13 @@ class Exchange:
                 flights.succeeded(self._flight)
             leader.capture.release()
 
-    def _came_to_nothing(self, leader: Leader) -> None:
-        """The app raised, was cancelled, or returned early."""
-        flights, now_s = self._parts.engine.live, self._parts.engine.clock.monotonic_s()
-        flights.close(self._flight, leader)
-        leader.capture.release()
-        if leader.live.head is None and not leader.live.is_refused:
-            flights.failed(self._flight, had_followers=leader.live.readers > 0, now_s=now_s)
+    def failed(self, leader: Leader) -> None:
+        """The app raised, was cancelled or returned early; who shares the answer hears it next."""
+        live, now_s = leader.live, self._parts.engine.clock.monotonic_s()
+        self._parts.engine.recorder.discarded(leader.discard or DiscardReason.INCOMPLETE)
+        if not live.total_bytes and not live.is_refused:
+            had_followers = leader.followers > 0
+            self._parts.engine.live.failed(self._flight, had_followers=had_followers, now_s=now_s)
 
     # The app.
 
@@ -209,15 +208,21 @@ class Exchange:
         self._describe()
         attach_state(case_scope := self._case.scope, self._state)
         child.scope["state"] = case_scope["state"]
+        self._child = child
         load = self._parts.engine.load.started(self._case.model) if self._case.model else None
         began_s = self._began_s = perf_counter()
         is_failure = True
         try:
             await self._parts.app(child.scope, receive, send)
             is_failure = relay.status >= _SERVER_ERROR or not relay.status
+        except asyncio.CancelledError:
+            relay.is_client_gone = True
+            raise
         finally:
+            self._state.is_over = True
             child.give_back()
             if load is not None:
+                is_failure = is_failure and not relay.is_client_gone  # no fault of the model's
                 load.ended((perf_counter() - began_s) * 1000, is_failure=is_failure)
                 if self._parts.engine.load.is_due(load):
                     self._parts.engine.background.run(
@@ -237,6 +242,7 @@ class Exchange:
         return [{"type": "http.request", "body": case.body, "more_body": False}]
 
     def _on_status(self, status: int) -> None:
+        self._child.give_back()  # middleware above may look at the route in its own `send`
         settings, head = self._parts.engine.settings, self._case.head
         if settings.tenancy is Tenancy.SHARED and head is not None and head.principal:
             self._parts.engine.acceptance.observe(head.principal, status)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Headers, Receive, Send
+from routecache_middleware.core.models import ResponseMode
 from routecache_middleware.engine.live import Reader, ReaderLeftError
+from routecache_middleware.errors import TruncatedResponseError
 
 __all__ = ["follow"]
 
@@ -26,15 +28,19 @@ async def follow(
         TruncatedResponseError: The answer ended early after its first byte, or this client was too
             slow; its connection has to be closed, not ended cleanly.
     """
-    reader = leader.live.reader()
+    reader = leader.live.reader(asyncio.current_task())
     leader.start_sharing()
     watch = asyncio.ensure_future(_leave_on_disconnect(receive, reader))
     try:
         return await _copy(leader, reader, send, stamp, on_shared)
     except ReaderLeftError:
         return True
+    except asyncio.CancelledError:
+        if reader.was_interrupted():
+            raise TruncatedResponseError("this client read too slowly and was cut off") from None
+        raise
     finally:
-        leader.live.remove(reader)
+        reader.remove()
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
 
@@ -43,11 +49,13 @@ async def _copy(
     leader: Leader, reader: Reader, send: Send, stamp: Stamp, on_shared: Callable[[], None]
 ) -> bool:
     live = leader.live
-    while not (live.is_refused or live.is_broken or live.total_bytes or live.is_complete):
+    while not (live.total_bytes or live.is_complete):
+        if live.is_refused or live.is_broken:
+            return False
         if reader.is_gone:
             raise ReaderLeftError
         await live.changed()
-    if live.is_refused or live.is_broken:
+    if live.is_refused:
         return False
     on_shared()
     await send(
@@ -69,7 +77,7 @@ def _headers(leader: Leader, stamp: Stamp) -> Headers:
     headers: Headers = [(b"content-type", head.facts.content_type.encode("latin-1")), *head.headers]
     if head.content_length:
         headers.append((b"content-length", head.content_length))
-    else:
+    if head.facts.mode is ResponseMode.STREAM:
         headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     stamp.put(headers)
     return headers

@@ -156,6 +156,8 @@ class HeadReader:
     def _with_tenant(self, head: RequestHead, tenant_of: TenantOf, scope: Scope) -> RequestHead:
         try:
             tenant = tenant_of(scope)
+            if not isinstance(tenant, str | None):
+                raise TypeError("a tenant is a str or None")  # noqa: TRY301 - as if it had raised
         except Exception as error:  # noqa: BLE001 - the callable is the user's; the request goes on uncached
             if not self._has_warned_of_tenant:
                 self._has_warned_of_tenant = True

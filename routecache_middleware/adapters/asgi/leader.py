@@ -3,26 +3,24 @@
 While it is alone, each message goes straight to its client. When the first follower joins, a pump
 task takes over writing to this client, so that a slow leader cannot stall the rest. The app is
 never cancelled by us; it learns that its client is gone when nobody else listens any more, in the
-way its ASGI version says: ``http.disconnect`` from ``receive`` (2.3) or an error from ``send`` (2.4).
+way its ASGI version says: ``http.disconnect`` from ``receive`` (2.3), an error from ``send`` (2.4).
 """
 
 import asyncio
-import contextvars
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
 
+from routecache_middleware.adapters.asgi.pump import Pump
 from routecache_middleware.adapters.asgi.relay import Relay
 from routecache_middleware.adapters.asgi.types import Headers, Message, Receive
 from routecache_middleware.core.models import DiscardReason, Position, ResponseMode
 from routecache_middleware.core.plan import ResponseFacts, plan_share, read_response_head
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.capture import Capture
-from routecache_middleware.engine.eager import start_eagerly
-from routecache_middleware.engine.live import Live, Reader
-from routecache_middleware.errors import TruncatedResponseError
+from routecache_middleware.engine.eager import Begun, begin
+from routecache_middleware.engine.live import Live
 
 __all__ = ["Leader", "LeaderHost", "SharedHead"]
 
@@ -47,25 +45,28 @@ class LeaderHost(Protocol):
     def completed(self, leader: "Leader") -> None:
         """The last byte was passed on."""
 
+    def failed(self, leader: "Leader") -> None:
+        """The app raised, was cancelled or returned early; who shares the answer hears it next."""
+
 
 class Leader:
-    """One upstream call that others may share."""
+    """One upstream call that others may share.
+
+    Attributes:
+        live: The answer, for those who share it.
+        capture: Its part of the memory for answers under way.
+        discard: Why it cannot be stored, or None. While it is None, all of it is there.
+    """
 
     __slots__ = (
-        "_blocked",
-        "_client_error",
-        "_context",
         "_disconnect",
         "_host",
         "_is_joinable",
         "_is_over",
-        "_joined",
-        "_outbox",
         "_pump",
-        "_queued",
-        "_reader",
         "_receive",
         "_relay",
+        "_sending",
         "_settings",
         "_stored_headers",
         "_wanted",
@@ -97,15 +98,8 @@ class Leader:
         self._host = host
         self._settings = settings
         self._is_joinable = is_joinable
-        # The pump writes on the leader's behalf, so middleware above must see the leader's variables.
-        self._context = contextvars.copy_context()
-        self._pump: asyncio.Task[None] | None = None
-        self._reader: Reader | None = None
-        self._outbox: deque[Message] = deque()
-        self._queued: asyncio.Future[None] | None = None
-        self._blocked: asyncio.Task[None] | None = None
-        self._joined: asyncio.Future[None] | None = None
-        self._client_error: BaseException | None = None
+        self._pump: Pump | None = None
+        self._sending: Begun | None = None  # what this client is holding up, while it is alone
         self._disconnect: Message | None = None
         self._is_over = False
 
@@ -115,11 +109,52 @@ class Leader:
         return self.live.position
 
     @property
+    def followers(self) -> int:
+        """How many others share it now."""
+        return self.live.others(None if self._pump is None else self._pump.reader)
+
+    @property
     def shared_head(self) -> SharedHead:
         """The head that others may have, once ``live.head`` is set."""
         head = self.live.head
         assert isinstance(head, SharedHead)  # noqa: S101 - set by this class only
         return head
+
+    def keep_nothing(self, reason: DiscardReason) -> None:
+        """Neither store the answer nor let anybody else join; who already has, gets the rest."""
+        if self.discard is None:
+            self.discard = reason
+        self.live.stop_capturing()
+        self.capture.release()
+        self._host.closed(self)
+
+    def start_sharing(self) -> None:
+        """A follower joins: from now on the pump writes to the leader's own client."""
+        if self._pump is not None or self._is_over:
+            return
+        self._pump = Pump(self._relay, self.live.queued_reader(), self._sending)
+
+    async def run(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Run the app to its end, then give this client the rest of its copy.
+
+        Raises:
+            Exception: Whatever the app raised.
+            TruncatedResponseError: This client was too slow and was cut off.
+        """
+        try:
+            await call()
+        except asyncio.CancelledError:
+            if self._pump is not None:
+                self._pump.cancel()
+            raise
+        finally:
+            self._is_over = True
+            if not self.live.is_complete:
+                self.keep_nothing(DiscardReason.INCOMPLETE)
+                self._host.failed(self)
+                self.live.abort()
+            if self._pump is not None:
+                await self._pump.drain()
 
     # The app's side.
 
@@ -130,10 +165,8 @@ class Leader:
             if message["type"] != "http.disconnect":
                 return message
             self._disconnect = message  # kept: a poll may be cancelled while it waits below
-        await self.live.abandoned(self._reader)
-        if not self.live.is_complete:
-            # The app is about to give up, so nobody may join any more.
-            self._stop_sharing(DiscardReason.INCOMPLETE)
+        await self.live.abandoned(None if self._pump is None else self._pump.reader)
+        self._client_is_gone()
         return self._disconnect
 
     async def send(self, message: Message) -> None:
@@ -147,17 +180,19 @@ class Leader:
             await self._forward(message)
 
     def _begin(self, message: Message) -> Message:
+        stamped = self._relay.stamped(message)
+        if self.discard is not None:
+            return stamped
         headers = list(message.get("headers", ()))
         facts = read_response_head(
             message["status"], headers, has_trailers=message.get("trailers", False)
         )
-        stamped = self._relay.stamped(message)
-        self.discard = plan_share(facts, self._wanted)
-        if self.discard is None:
+        refusal = plan_share(facts, self._wanted)
+        if refusal is None:
             self.live.begin(self._share(facts, headers))
         else:
-            self._stop_sharing(self.discard)
-            self._host.refused(self, self.discard)
+            self.keep_nothing(refusal)
+            self._host.refused(self, refusal)
             self.live.refuse()
         return stamped
 
@@ -173,7 +208,7 @@ class Leader:
     async def _body(self, message: Message) -> None:
         live, chunk = self.live, message.get("body", b"")
         if live.is_capturing and not self.capture.take(len(chunk)):
-            self._stop_sharing(self.capture.reason)
+            self.keep_nothing(self.capture.reason)
         live.append(chunk)
         if message.get("more_body", False):
             await self._forward(message)
@@ -184,121 +219,43 @@ class Leader:
         finally:  # complete is complete, even if this client did not wait for the end
             self._host.completed(self)
 
-    def _stop_sharing(self, reason: DiscardReason) -> None:
-        if self.discard is None:
-            self.discard = reason
-        self.live.stop_capturing()
-        self.capture.release()
-        self._host.closed(self)
-
     # The client's side.
 
     async def _forward(self, message: Message) -> None:
         if self._pump is not None:
-            self._enqueue(message)
-            if self._client_error is not None and self.live.readers == 0:
-                raise self._client_error
-            await self._hold_back()
+            await self._forward_shared(self._pump, message)
         elif self._is_joinable and self.live.is_capturing:
-            self._blocked = start_eagerly(self._relay.send_raw(message))
-            if self._blocked is not None:
-                await self._wait_for_client_or_follower(self._blocked)
+            await self._forward_alone(message)
         else:
             await self._relay.send_raw(message)  # nobody can join: exactly as without us
 
-    async def _wait_for_client_or_follower(self, blocked: asyncio.Task[None]) -> None:
-        self._joined = asyncio.get_running_loop().create_future()
+    async def _forward_alone(self, message: Message) -> None:
+        """Send in this task, but go on as soon as the pump takes over."""
         try:
-            await asyncio.wait((blocked, self._joined), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            if self._pump is None:
-                blocked.cancel()
-                await asyncio.wait((blocked,))
+            sending = begin(self._relay.send_raw(message))
+            if sending is not None:
+                self._sending = sending
+                await sending.here()
+        except Exception:
+            self._client_is_gone()
             raise
         finally:
-            self._joined = None
-        if self._pump is None:
-            self._blocked = None
-            blocked.result()
+            self._sending = None
 
-    async def _hold_back(self) -> None:
-        settings = self._settings
-        await self.live.hold_back(settings.max_lag_bytes, settings.slow_reader_timeout_s)
+    async def _forward_shared(self, pump: Pump, message: Message) -> None:
+        live, settings = self.live, self._settings
+        pump.put(message)
+        if pump.error is not None and not self.followers:
+            self._client_is_gone()
+            raise pump.error
+        # After the last message there is nothing to hold back: what is missing waits in memory.
+        if not live.is_complete and await live.hold_back(
+            settings.max_lag_bytes, settings.slow_reader_timeout_s
+        ):
+            self._host.closed(self)
 
-    def _enqueue(self, message: Message) -> None:
-        is_cut = self._reader is not None and self._reader.is_cut
-        if self._client_error is None and not is_cut:
-            self._outbox.append(message)
-            self._wake_pump()
-
-    def start_sharing(self) -> None:
-        """A follower joins: from now on the pump writes to the leader's own client."""
-        if self._pump is not None:
-            return
-        self._reader = self.live.queued_reader()
-        self._pump = asyncio.get_running_loop().create_task(self._pumping(), context=self._context)
-        if self._joined is not None and not self._joined.done():
-            self._joined.set_result(None)
-
-    async def _pumping(self) -> None:
-        reader = self._reader
-        assert reader is not None  # noqa: S101 - set before this task is made
-        try:
-            if self._blocked is not None:
-                await self._blocked
-            while not reader.is_cut:
-                while self._outbox and not reader.is_cut:
-                    message = self._outbox.popleft()
-                    await self._relay.send_raw(message)
-                    reader.consumed(len(message.get("body", b"")))
-                if self._is_over:
-                    return
-                self._queued = asyncio.get_running_loop().create_future()
-                await self._queued
-        except Exception as error:  # noqa: BLE001 - told to the app when nobody else listens
-            self._client_error = error
-            self._outbox.clear()
-        finally:
-            self.live.remove(reader)
-
-    def _wake_pump(self) -> None:
-        if self._queued is not None and not self._queued.done():
-            self._queued.set_result(None)
-
-    async def run(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Run the app to its end, then give this client the rest of its copy.
-
-        Raises:
-            Exception: Whatever the app raised.
-            TruncatedResponseError: This client was too slow and was cut off.
-        """
-        try:
-            await call()
-        except asyncio.CancelledError:
-            self._give_up()
-            raise
-        finally:
-            self.live.abort()
-            self._is_over = True
-            self._wake_pump()
-            if not self.live.is_complete:
-                self._stop_sharing(DiscardReason.INCOMPLETE)
-            await self._drain()
-
-    def _give_up(self) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
-
-    async def _drain(self) -> None:
-        if self._pump is None:
-            return
-        is_cut = self._reader is not None and self._reader.is_cut
-        if is_cut:
-            self._pump.cancel()  # it hangs on a client that does not read
-        try:
-            await asyncio.wait((self._pump,))
-        except asyncio.CancelledError:
-            self._pump.cancel()
-            raise
-        if is_cut:
-            raise TruncatedResponseError("this client read too slowly and was cut off")
+    def _client_is_gone(self) -> None:
+        """The app is about to hear that nobody listens, and to give up: nobody may join now."""
+        self._relay.is_client_gone = True
+        if not self.live.is_complete:
+            self.keep_nothing(DiscardReason.INCOMPLETE)

@@ -18,7 +18,7 @@ _SHORT = {
 def mark(
     headers: Headers, cache_status: bytes, outcome: Outcome, decision: RoutingDecision | None
 ) -> None:
-    """Append our fields to a response's headers; ``Cache-Status`` is thereby the last of its name."""
+    """Append our fields to a response's headers; our ``Cache-Status`` is the last of its name."""
     headers.append((b"cache-status", cache_status))
     headers.append((b"x-routecache", _SHORT[outcome]))
     if decision is not None:
@@ -30,7 +30,7 @@ def mark(
 
 
 def server_timing(ours_s: float, app_s: float | None = None) -> tuple[bytes, bytes]:
-    """``Server-Timing``: time spent in the cache and, when it was asked, in the app; milliseconds."""
+    """``Server-Timing``: milliseconds spent in the cache and, when it was asked, in the app."""
     value = f"routecache;dur={ours_s * 1000:.3f}"
     if app_s is not None:
         value += f", app;dur={app_s * 1000:.3f}"

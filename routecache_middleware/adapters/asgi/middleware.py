@@ -8,7 +8,7 @@ from routecache_middleware.adapters.asgi.exchange import Exchange
 from routecache_middleware.adapters.asgi.head import HeadReader, TenantOf
 from routecache_middleware.adapters.asgi.lifespan import Lifespan
 from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, WarnOnce
-from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.adapters.asgi.scopes import state_above
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
 from routecache_middleware.core.settings import CachePolicy, Mode, Settings
 from routecache_middleware.dialects.table import match
@@ -44,7 +44,7 @@ class RouteCacheMiddleware:
         Args:
             app: The gateway.
             cache: A cache to use, shared with whoever else has it. It is never closed from here.
-            url: Coordinator of a cache of our own, such as ``memory://``; not together with ``cache``.
+            url: Coordinator of a cache of our own, such as ``memory://``; not beside ``cache``.
             router: Chooses the model: ``async (LLMRequest) -> RoutingDecision | str``. A plain
                 function runs in a thread.
             eligible: ``(model) -> bool``: whether a model may be used right now. Decisions fall
@@ -94,5 +94,7 @@ class RouteCacheMiddleware:
             return False
         # Another middleware above us has the same cache: it leads the flight that this request is
         # part of, and joining that would be waiting for ourselves.
-        outer = (scope.get("state") or {}).get("routecache")
-        return not (isinstance(outer, RouteCacheState) and outer.cache is self._engine)
+        outer = state_above(scope)
+        while outer is not None and outer.cache is not self._engine:
+            outer = outer.outer
+        return outer is None

@@ -76,7 +76,7 @@ class Routing:
             answer = await said if inspect.isawaitable(said) else said
         if isinstance(answer, str) and answer:
             answer = RoutingDecision(answer)
-        if not isinstance(answer, RoutingDecision):
+        if not (isinstance(answer, RoutingDecision) and answer.selected_model):
             raise TypeError(
                 f"a router returns a RoutingDecision or a model name, not {type(answer)}"
             )

@@ -36,9 +36,15 @@ class Stamp:
 
 
 class Relay:
-    """The ``send`` of a request that is forwarded and not shared."""
+    """The ``send`` of a request that is forwarded and not shared.
 
-    __slots__ = ("_asked_s", "_client_send", "_on_status", "stamp", "status")
+    Attributes:
+        stamp: What is written into the head of the response.
+        status: Its HTTP status code, 0 before there is one.
+        is_client_gone: The client left, so how the call ends says nothing about the app.
+    """
+
+    __slots__ = ("_asked_s", "_client_send", "_on_status", "is_client_gone", "stamp", "status")
 
     def __init__(self, send: Send, stamp: Stamp, on_status: Callable[[int], None]) -> None:
         self._client_send = send
@@ -46,6 +52,7 @@ class Relay:
         self._asked_s = perf_counter()
         self.stamp = stamp
         self.status = 0
+        self.is_client_gone = False
 
     async def send(self, message: Message) -> None:
         """Pass a message on; the head of the response gets our fields."""
@@ -58,7 +65,7 @@ class Relay:
         await self._client_send(message)
 
     def stamped(self, message: Message) -> Message:
-        """Return the head of the response with our fields appended; the app's own is not touched."""
+        """Return the head of the response with our fields appended; the app's is not touched."""
         self.status = message["status"]
         self._on_status(self.status)
         headers = list(message.get("headers", ()))

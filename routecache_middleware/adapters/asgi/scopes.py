@@ -3,15 +3,26 @@
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Headers, Scope
 
-__all__ = ["ChildScope", "attach_state"]
+__all__ = ["ChildScope", "attach_state", "state_above"]
 
 # Ways of sending a body past `send`: what goes that way could be neither recorded nor shared.
 _UNRECORDABLE = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
 def attach_state(scope: Scope, state: RouteCacheState) -> None:
-    """Put our state where the app finds it, and where middleware above us sees what the app adds."""
-    scope.setdefault("state", {})["routecache"] = state
+    """Put our state where the app finds it, and where middleware above sees what the app adds."""
+    shared = scope.get("state")
+    if shared is None:
+        shared = scope["state"] = {}
+    state.outer = state_above(scope)
+    shared["routecache"] = state
+
+
+def state_above(scope: Scope) -> RouteCacheState | None:
+    """Return the state of a cache above that is waiting for the app's answer, or None."""
+    shared = scope.get("state")
+    found = shared.get("routecache") if shared else None
+    return found if isinstance(found, RouteCacheState) and not found.is_over else None
 
 
 class ChildScope:

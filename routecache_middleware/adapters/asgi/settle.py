@@ -20,32 +20,36 @@ async def settle(
     parts: Parts, case: Case, leader: Leader, state: RouteCacheState, duration_s: float
 ) -> None:
     """Store a complete answer if everything speaks for it, and count why not otherwise."""
-    reason = _objection(parts, case, leader, state)
-    found, proceed = case.found, case.proceed
-    if reason is None and found is not None and proceed is not None:
-        body = leader.live.body()
-        judgement = await _judge(parts, case, found.parsed, body)
-        reason = plan_store(judgement, found.parsed, parts.engine.policy)
-        if reason is None:
-            served = state.model_served or case.model
-            entry = _entry(parts, case, leader, state, judgement, body, served, duration_s)
-            if entry.freshness_lifetime_s > 0:
-                key = result_key(found.fingerprint.result, served, case.tenant)
-                await parts.engine.put(key, entry, verb=case.dialect.verb)
-            return
+    engine, found = parts.engine, case.found
+    assert found is not None  # noqa: S101 - what could not be read is not led
+    reason, judgement = _objection(parts, case, leader, state), Judgement()
+    if reason is None:
+        judgement = await _judge(parts, case, found.parsed, leader.live.body())
+        reason = plan_store(judgement, found.parsed, engine.policy)
     if reason is not None:
-        parts.engine.recorder.discarded(reason)
+        engine.recorder.discarded(reason)
+        return
+    entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
+    key = result_key(found.fingerprint.result, entry.model_id, case.tenant)
+    # What was invalidated meanwhile could never be served, but would push out what can be.
+    if entry.freshness_lifetime_s > 0 and engine.is_current(key, entry):
+        await engine.put(key, entry, verb=case.dialect.verb)
 
 
 def _objection(
     parts: Parts, case: Case, leader: Leader, state: RouteCacheState
 ) -> DiscardReason | None:
-    if leader.discard is not None:
+    if leader.discard not in (None, DiscardReason.NO_STORE):
         return leader.discard
     if case.proceed is None or not case.proceed.may_store:
         is_mode = parts.engine.mode is Mode.READ_ONLY
         return DiscardReason.MODE if is_mode else DiscardReason.NO_STORE
-    return DiscardReason.VETOED if state.is_vetoed else None
+    if state.is_vetoed:
+        return DiscardReason.VETOED
+    length = leader.shared_head.content_length
+    if length and length != b"%d" % leader.live.total_bytes:
+        return DiscardReason.INCOMPLETE
+    return None
 
 
 async def _judge(parts: Parts, case: Case, parsed: ParsedRequest, body: bytes) -> Judgement:
@@ -59,15 +63,14 @@ def _entry(
     case: Case,
     leader: Leader,
     state: RouteCacheState,
+    *,
     judgement: Judgement,
-    body: bytes,
-    served: str,
     duration_s: float,
 ) -> Entry:
-    engine, head, parsed = parts.engine, leader.shared_head, case.found
+    engine, head, found = parts.engine, leader.shared_head, case.found
     result = QueryResult(
-        result_data=body,
-        model_id=served,
+        result_data=leader.live.body(),
+        model_id=state.model_served or case.model,
         response_time_ms=round(duration_s * 1000, 3),
         content_type=head.facts.content_type,
         mode=head.facts.mode or ResponseMode.JSON,
@@ -82,5 +85,5 @@ def _entry(
         tags=state.tags,
         origin=leader.live.traceparent,
     )
-    shape = "json" if parsed is None else parsed.parsed.shape
+    shape = "json" if found is None else found.parsed.shape
     return result_entry(result, made, shape=shape, also=judgement.model)

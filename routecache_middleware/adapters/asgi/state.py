@@ -10,6 +10,8 @@ __all__ = ["RouteCacheState"]
 class RouteCacheState:
     """What the cache knows of a request that it forwards, and what the app may tell it.
 
+    With another cache above, what the app tells holds for that one too.
+
     Attributes:
         decision: The routing decision, when there is a router.
         outcome: ``miss`` or ``bypass``: a hit never reaches the app.
@@ -17,6 +19,8 @@ class RouteCacheState:
         query_hash: The decision hash, or empty when the request could not be read.
         tenant: Whose request it is, opaque, or empty.
         cache: Identity of the cache that handles the request.
+        outer: The state of another cache above that is waiting for this answer, or None.
+        is_over: The app is done. Servers that keep ``scope["state"]`` show it to later requests.
     """
 
     __slots__ = (
@@ -27,13 +31,17 @@ class RouteCacheState:
         "bypass_reason",
         "cache",
         "decision",
+        "is_over",
         "outcome",
+        "outer",
         "query_hash",
         "tenant",
     )
 
     def __init__(self, cache: object) -> None:
         self.cache = cache
+        self.outer: RouteCacheState | None = None
+        self.is_over = False
         self.decision: RoutingDecision | None = None
         self.outcome = Outcome.MISS
         self.bypass_reason: BypassReason | None = None
@@ -67,6 +75,8 @@ class RouteCacheState:
     def no_store(self) -> None:
         """Do not store this answer."""
         self._is_vetoed = True
+        if self.outer is not None:
+            self.outer.no_store()
 
     def set_ttl(self, seconds: float) -> None:
         """Give this answer a freshness lifetime of its own.
@@ -79,11 +89,17 @@ class RouteCacheState:
                 f"ttl is {seconds!r}; it has to be a finite number of seconds, 0 or more"
             )
         self._ttl_s = seconds
+        if self.outer is not None:
+            self.outer.set_ttl(seconds)
 
     def add_tags(self, *tags: str) -> None:
         """Let ``invalidate_tag`` drop this answer."""
         self._tags += tags
+        if self.outer is not None:
+            self.outer.add_tags(*tags)
 
     def served_by(self, model_id: str) -> None:
         """Another model answered than the one asked for (a fallback): store the answer under it."""
         self._served_by = model_id
+        if self.outer is not None:
+            self.outer.served_by(model_id)

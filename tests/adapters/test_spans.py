@@ -1,0 +1,193 @@
+"""What tracing shows of hits, misses and shared answers (design 12), through the SDK's exporter."""
+
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from routecache_middleware import RouteCache, RouteCacheMiddleware, Settings
+from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
+from routecache_middleware.telemetry import names
+from routecache_middleware.telemetry.otel import OtelObserver
+from tests.adapters.conftest import Gateway
+from tests.support.apps import ScriptedApp, json_answer
+from tests.support.asgi import KEY, Client, Options, fetch, settle
+from tests.support.chat import ask
+
+
+class Traced:
+    """A gateway whose requests run in server spans, as an instrumented server makes them."""
+
+    def __init__(self, gateway: Gateway, app: ASGIApp, **options: object) -> None:
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self._tracer = provider.get_tracer("server")
+        cache = RouteCache(
+            url="memory://",
+            settings=Settings(),
+            observers=[OtelObserver(tracer_provider=provider)],
+            clock=gateway.clock,
+        )
+        gateway.caches.append(cache)
+        self.mw = RouteCacheMiddleware(app, cache=cache, **options)  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = dict(scope["headers"]).get(b"x-span", b"server").decode()
+        with self._tracer.start_as_current_span(name, kind=SpanKind.SERVER):
+            await self.mw(scope, receive, send)
+
+    def spans(self, name: str) -> Sequence[ReadableSpan]:
+        return [span for span in self.exporter.get_finished_spans() if span.name == name]
+
+    def span(self, name: str) -> ReadableSpan:
+        (span,) = self.spans(name)
+        return span
+
+
+def named(name: bytes) -> Options:
+    return {"headers": [KEY, (b"x-span", name)]}
+
+
+def of(span: ReadableSpan) -> dict[str, object]:
+    return dict(span.attributes or {})
+
+
+async def test_a_miss_then_a_hit(gateway: Gateway) -> None:
+    """Names, parents, the outcome on the server span, and the hit's link to the one that stored."""
+    traced = Traced(gateway, ScriptedApp())
+    await fetch(traced, **named(b"first"))
+    missed = traced.span("cache.get result")
+    first = traced.span("first")
+    assert of(first)["routecache.outcome"] == "miss"
+    assert of(first)["cache.hit"] is False
+    assert of(missed)["routecache.outcome"] == "miss"
+    assert missed.parent is not None
+    assert missed.parent.span_id == first.context.span_id
+    put = traced.span("cache.put result")
+    assert put.context.trace_id == first.context.trace_id
+    traced.exporter.clear()
+    await fetch(traced, **named(b"second"))
+    second, hit = traced.span("second"), traced.span("cache.get result")
+    assert of(second)["routecache.outcome"] == "hit"
+    assert of(second)["cache.hit"] is True
+    assert of(second)["routecache.layer"] == "memory"
+    assert of(hit)["cache.hit"] is True
+    (link,) = hit.links
+    assert link.context.span_id == missed.context.span_id
+    assert link.context.trace_id == first.context.trace_id
+    assert not traced.spans("cache.put result")
+
+
+async def test_what_a_refresh_stored_has_no_link(gateway: Gateway) -> None:
+    """``no-cache`` looks nothing up, so there is no span of ours to link to."""
+    traced = Traced(gateway, ScriptedApp())
+    await fetch(traced, headers=[KEY, (b"cache-control", b"no-cache"), (b"x-span", b"refresh")])
+    await fetch(traced, **named(b"hit"))
+    assert of(traced.span("hit"))["routecache.outcome"] == "hit"
+    assert not traced.span("cache.get result").links
+
+
+async def test_followers_link_to_their_leader(gateway: Gateway) -> None:
+    """``cache.wait result``: one per follower, linked to the lookup of the leader's request."""
+    app = ScriptedApp(is_stepped=True)
+    traced = Traced(gateway, app)
+    clients = [Client(traced, **named(b"leader")).start()]
+    await settle()
+    clients += [Client(traced, **named(b"follower")).start() for _ in range(3)]
+    await settle()
+    await app.call.step(2)
+    for client in clients:
+        await client.end()
+    leader = traced.span("leader")
+    lookups = {span.context.span_id: span for span in traced.spans("cache.get result")}
+    assert of(leader)["routecache.outcome"] == "miss"
+    for follower in traced.spans("follower"):
+        assert of(follower)["routecache.outcome"] == "coalesced"
+        assert of(follower)["cache.hit"] is False
+    waits = traced.spans("cache.wait result")
+    assert len(waits) == 3
+    for wait in waits:
+        assert of(wait)["routecache.outcome"] == "coalesced"
+        (link,) = wait.links
+        assert link.context.trace_id == leader.context.trace_id
+        lookup = lookups[link.context.span_id]
+        assert lookup.parent is not None
+        assert lookup.parent.span_id == leader.context.span_id
+    assert len(traced.spans("cache.put result")) == 1
+
+
+async def test_a_follower_whose_leader_fails_waited_in_vain(gateway: Gateway) -> None:
+    """The wait ends in an error; the request itself is a miss."""
+    app = ScriptedApp(is_stepped=True, fails_at=0)
+    traced = Traced(gateway, app)
+    leader = Client(traced, **named(b"leader")).start()
+    await settle()
+    follower = Client(traced, **named(b"follower")).start()
+    await settle()
+    await app.call.step()
+    app.fails_at = None
+    await app.call.step(2)
+    await leader.error()
+    await follower.end()
+    assert of(traced.span("cache.wait result"))["routecache.outcome"] == "error"
+    assert of(traced.span("follower"))["routecache.outcome"] == "miss"
+
+
+async def test_a_bypass_says_why(gateway: Gateway) -> None:
+    """On the server span alone: nothing was looked up."""
+    traced = Traced(gateway, ScriptedApp())
+    await fetch(traced, b"{", **named(b"bad"))
+    assert of(traced.span("bad"))["routecache.outcome"] == "bypass"
+    assert of(traced.span("bad"))[names.REASON_BYPASS] == "invalid-json"
+    assert len(traced.exporter.get_finished_spans()) == 1
+
+
+async def test_routed_requests_show_both_layers(gateway: Gateway) -> None:
+    """``cache.get route`` and ``cache.get result``."""
+
+    async def router(request: object) -> str:
+        return "small"
+
+    traced = Traced(gateway, ScriptedApp(), router=router)
+    for _ in range(2):
+        await fetch(traced, ask(model="auto"))
+    assert [of(span)["cache.hit"] for span in traced.spans("cache.get route")] == [False, True]
+    assert [of(span)["cache.hit"] for span in traced.spans("cache.get result")] == [False, True]
+
+
+async def test_no_span_holds_a_prompt_a_completion_or_a_credential(gateway: Gateway) -> None:
+    """Design 10."""
+    traced = Traced(gateway, ScriptedApp(json_answer()))
+    for _ in range(2):
+        await fetch(traced, ask("the secret prompt"))
+    text = " ".join(span.to_json() for span in traced.exporter.get_finished_spans())
+    for secret in ("secret prompt", "hi there", "key-1"):
+        assert secret not in text
+
+
+async def test_a_broken_observer_is_logged_once_and_ignored(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue 2: telemetry may never fail a request."""
+
+    class Broken:
+        def begin(self, *_: object, **__: object) -> object:
+            raise ZeroDivisionError
+
+        def request(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+    cache = RouteCache(
+        url="memory://",
+        settings=Settings(),
+        observers=[Broken()],  # type: ignore[list-item]
+        clock=gateway.clock,
+    )
+    gateway.caches.append(cache)
+    mw = RouteCacheMiddleware(ScriptedApp(), cache=cache)
+    assert [(await fetch(mw)).outcome for _ in range(3)] == ["MISS", "HIT", "HIT"]
+    assert len(caplog.records) == 1

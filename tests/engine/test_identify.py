@@ -1,0 +1,94 @@
+"""From body bytes to what the cache has to know of a request."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routecache_middleware import CachePolicy, Settings
+from routecache_middleware.core.fingerprint import KeyContext
+from routecache_middleware.core.models import BypassReason
+from routecache_middleware.dialects.openai_chat import OpenAIChat
+from routecache_middleware.engine.identify import Identified, Identifier
+from tests.support.chat import ask
+
+DIALECT = OpenAIChat()
+HERE = KeyContext("openai.chat", "", "/v1/chat/completions", b"", ())
+THERE = KeyContext("openai.chat", "", "/x/v1/chat/completions", b"", ())
+VECTORS = Path(__file__).parent.parent / "fixtures" / "xxh3_collision_vectors.json"
+
+
+def identifier(**settings: object) -> Identifier:
+    return Identifier(Settings(**settings), CachePolicy())  # type: ignore[arg-type]
+
+
+async def identified(made: Identifier, body: bytes, context: KeyContext = HERE) -> Identified:
+    found = await made.identify(DIALECT, context, body)
+    assert isinstance(found, Identified)
+    return found
+
+
+async def test_a_body_seen_before_is_not_parsed_again() -> None:
+    """Bodies and bad bodies alike."""
+    made = identifier()
+    assert await identified(made, ask()) is await identified(made, ask())
+    for _ in range(2):
+        assert await made.identify(DIALECT, HERE, b"{") is BypassReason.INVALID_JSON
+    assert len(made._memo) == 2
+
+
+async def test_the_context_is_compared_too() -> None:
+    """The same bytes on another path are another request."""
+    made = identifier()
+    here, there = await identified(made, ask()), await identified(made, ask(), THERE)
+    assert here.fingerprint != there.fingerprint
+    assert (await identified(made, ask())).fingerprint == here.fingerprint
+    assert len(made._memo) == 1
+    assert made._bytes == len(ask()) + 512
+
+
+async def test_a_collision_costs_time_and_nothing_else() -> None:
+    """Confirmed by comparing the bytes (design 5)."""
+    vectors = json.loads(VECTORS.read_text())
+    made = identifier()
+    made._seed = 0
+    first, second = [await identified(made, vectors[n].encode()) for n in ("a", "b")]
+    assert first.fingerprint.result != second.fingerprint.result
+    assert len(made._memo) == 1
+
+
+async def test_memory_is_bounded() -> None:
+    """``memo_bytes``; the oldest goes first, and what is large is never kept."""
+    made = identifier(memo_bytes=10_000)
+    for n in range(50):
+        await identified(made, ask(str(n)))
+    assert made._bytes <= 10_000
+    assert made._bytes == sum(len(body) + 512 for body, _, _ in made._memo.values())
+    before = len(made._memo)
+    await identified(made, ask("x" * 2000))
+    assert len(made._memo) == before
+    nothing = identifier(memo_bytes=0)
+    await identified(nothing, ask())
+    assert len(nothing._memo) == 0
+
+
+async def test_large_bodies_hash_alike_in_a_thread() -> None:
+    """``hash_in_thread_bytes`` changes where, not what."""
+    in_thread = await identified(identifier(hash_in_thread_bytes=0), ask())
+    assert in_thread.fingerprint == (await identified(identifier(), ask())).fingerprint
+
+
+@given(body=st.one_of(st.binary(), st.text().map(ask)))
+async def test_no_bytes_make_it_raise(body: bytes) -> None:
+    """Anything doubtful is a bypass, never an error."""
+    found = await identifier().identify(DIALECT, HERE, body)
+    assert isinstance(found, Identified | BypassReason)
+
+
+@pytest.mark.parametrize("cut", range(0, len(ask()), 5))
+async def test_half_a_body_is_a_bypass(cut: int) -> None:
+    """Wherever it ends."""
+    found = await identifier().identify(DIALECT, HERE, ask()[:cut])
+    assert found is BypassReason.INVALID_JSON
