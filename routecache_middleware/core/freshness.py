@@ -25,7 +25,8 @@ _FRESH, _STALE, _EXPIRED = Freshness
 
 def age_s(entry: Entry, now_s: float) -> float:
     """Seconds since the entry was made; never negative."""
-    return max(0.0, now_s - entry.created_s)
+    elapsed_s = now_s - entry.created_s
+    return elapsed_s if elapsed_s > 0 else 0.0
 
 
 def ttl_s(entry: Entry, now_s: float) -> float:

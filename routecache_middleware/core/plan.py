@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
-from routecache_middleware.core.directives import Directives
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.freshness import Freshness, age_s, classify
 from routecache_middleware.core.models import (
     BypassReason,
@@ -90,7 +90,10 @@ class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
 
 
 _DEFAULT_TEMPERATURE = 1.0
+_FULLY = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=True)
+_ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=False)
 _FRESH = Freshness.FRESH  # as in core.freshness
+_ON = Mode.ON
 
 
 def plan_request(
@@ -107,9 +110,12 @@ def plan_request(
         return Bypass(BypassReason.DISABLED)
     if directives.no_cache and directives.no_store:
         return Bypass(BypassReason.NO_STORE)
-    temperature = _DEFAULT_TEMPERATURE if parsed.temperature is None else parsed.temperature
-    if policy.max_temperature is not None and temperature > policy.max_temperature:
-        return Bypass(BypassReason.TEMPERATURE)
+    if policy.max_temperature is not None:
+        temperature = _DEFAULT_TEMPERATURE if parsed.temperature is None else parsed.temperature
+        if temperature > policy.max_temperature:
+            return Bypass(BypassReason.TEMPERATURE)
+    if mode is _ON and directives is NO_DIRECTIVES:  # nearly always
+        return _FULLY if settings.coalescing else _ALONE
     may_look_up = mode is not Mode.WRITE_ONLY and not directives.no_cache
     may_serve = may_look_up and mode is not Mode.SHADOW
     return Proceed(
@@ -132,7 +138,7 @@ def plan_lookup(
         max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None.
     """
     if entry is None:
-        return Forward(MissReason.ABSENT)
+        return _ABSENT
     if not is_current:
         return Forward(MissReason.INVALIDATED)
     if classify(entry, now_s) is not _FRESH:

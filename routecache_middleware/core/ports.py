@@ -40,6 +40,7 @@ __all__ = [
     "Leader",
     "Observer",
     "OpenOperation",
+    "SynchronousReads",
 ]
 
 
@@ -214,6 +215,13 @@ class OpenOperation(Protocol):
 
     def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
         """Tell how it ended."""
+
+
+class SynchronousReads(Protocol):
+    """What a coordinator may offer besides: reads that never wait, without a coroutine."""
+
+    def fetch_now(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
+        """As ``fetch``, at once."""
 
 
 class Observer(Protocol):

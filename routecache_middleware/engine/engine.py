@@ -7,7 +7,7 @@ and the request goes on as if the cache were not there.
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,7 +30,14 @@ from routecache_middleware.core.models import (
     Scope,
 )
 from routecache_middleware.core.plan import Forward, Serve, plan_lookup
-from routecache_middleware.core.ports import AppendReceipt, Clock, Coordinator, Fetched, Observer
+from routecache_middleware.core.ports import (
+    AppendReceipt,
+    Clock,
+    Coordinator,
+    Fetched,
+    Observer,
+    OpenOperation,
+)
 from routecache_middleware.core.records import with_tags
 from routecache_middleware.core.settings import CachePolicy, Mode, Settings
 from routecache_middleware.core.stats import CacheStats
@@ -97,6 +104,8 @@ class Engine:
         self.live: Flights[Any] = Flights()
         self.acceptance = Acceptance(settings.auth_ttl_s, clock)
         self._owns_coordinator = owns_coordinator  # whoever built it closes it
+        reads = getattr(coordinator, "fetch_now", None)  # SynchronousReads, an optional capability
+        self._fetch_now: Callable[[Sequence[CacheKey], Position], Fetched] | None = reads
         self._opened_in: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -115,6 +124,10 @@ class Engine:
     def is_cached(self, layer: Layer) -> bool:
         """Whether a layer is cached at all, whatever the mode."""
         return layer is not Layer.RESULT or self.settings.result_caching
+
+    def is_open(self) -> bool:
+        """Whether the coordinator was opened for the running event loop."""
+        return self._opened_in is asyncio.get_running_loop()
 
     async def ensure_open(self) -> None:
         """Open the coordinator for the running event loop, once. Failing to is no error here.
@@ -150,23 +163,50 @@ class Engine:
         Does not count: the caller knows what comes of it. ``tags``: their invalidation counts too,
         for an entry that was stored without them.
         """
-        table = self.table
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
-            fetched = await self.coordinator.fetch((key,), table.position)
+            fetched = await self.coordinator.fetch((key,), self.table.position)
         except BaseException as error:
-            span.finish(LookupFinished(Outcome.ERROR, self.coordinator.name))
-            if not isinstance(error, Exception):
-                raise
-            # A third party's coordinator must not fail a request either, whatever it raises.
-            return Lookup(_ABSENT, Outcome.ERROR, table.position, span.traceparent)
+            return self._failed(span, error)
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._pay()
+        return self._found(span, key, fetched, max_age_s, tags)
+
+    def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
+        """As :meth:`lookup`, where the coordinator reads without waiting; None where it does not."""
+        fetch_now = self._fetch_now
+        if fetch_now is None or self._owed.rows:
+            return None
+        span = self.observer.begin(_GET, layer, model=model, verb=verb)
+        try:
+            fetched = fetch_now((key,), self.table.position)
+        except BaseException as error:  # noqa: BLE001 - as in lookup
+            return self._failed(span, error)
+        self._learn(fetched)
+        return self._found(span, key, fetched, None, ())
+
+    def _failed(self, span: OpenOperation, error: BaseException) -> Lookup:
+        span.finish(LookupFinished(Outcome.ERROR, self.coordinator.name))
+        if not isinstance(error, Exception):
+            raise error
+        # A third party's coordinator must not fail a request either, whatever it raises.
+        return Lookup(_ABSENT, Outcome.ERROR, self.table.position, span.traceparent)
+
+    def _found(
+        self,
+        span: OpenOperation,
+        key: CacheKey,
+        fetched: Fetched,
+        max_age_s: float | None,
+        tags: tuple[str, ...],
+    ) -> Lookup:
+        table = self.table
         plan = self._judge(key, fetched.entries[0], max_age_s, tags)
-        if span.is_watched:
-            span.finish(self._finished(plan))
         outcome = _HIT if isinstance(plan, Serve) else _MISS
+        if not span.is_watched:
+            return Lookup(plan, outcome, table.position, "")
+        span.finish(self._finished(plan))
         return Lookup(plan, outcome, table.position, span.traceparent)
 
     async def sync(self) -> Position:
@@ -299,6 +339,8 @@ class Engine:
 
     def _learn(self, fetched: Fetched) -> None:
         table = self.table
+        if fetched.position == table.position and not fetched.is_rewound:
+            return  # nothing new: nearly always
         if fetched.is_rewound:
             # Others may have read further while this was on its way, and what they have read must
             # not be lost: forward only.

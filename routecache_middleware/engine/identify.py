@@ -20,6 +20,7 @@ from routecache_middleware.core.settings import CachePolicy, Settings
 __all__ = ["Identified", "Identifier"]
 
 _MEMO_OVERHEAD_BYTES = 512
+_digest = xxhash.xxh3_64_intdigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +47,25 @@ class Identifier:
         )
         self._bytes = 0
 
+    def recall(self, context: KeyContext, body: bytes) -> Identified | BypassReason | None:
+        """Say what :meth:`identify` said of the same body lately, or None."""
+        seen = self._memo.get(_digest(body, self._seed))
+        if seen is not None and seen[0] == body and (seen[1] is context or seen[1] == context):
+            return seen[2]
+        return None
+
     async def identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
         """Say what a body asks for, or why it is none of our business; no bytes make it raise."""
-        slot = xxhash.xxh3_64_intdigest(body, self._seed)
-        seen = self._memo.get(slot)
-        if seen is not None and seen[0] == body and (seen[1] is context or seen[1] == context):
-            return seen[2]
+        seen = self.recall(context, body)
+        if seen is not None:
+            return seen
         if len(body) > self._settings.hash_in_thread_bytes:
             found = await asyncio.to_thread(self._identify, dialect, context, body)
         else:
             found = self._identify(dialect, context, body)
-        self._remember(slot, body, context, found)
+        self._remember(_digest(body, self._seed), body, context, found)
         return found
 
     def _identify(

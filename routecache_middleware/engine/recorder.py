@@ -78,12 +78,14 @@ class Recorder:
         "_discards",
         "invalidations",
         "layers",
+        "result",
         "shadow_hits",
         "warm_operations",
     )
 
     def __init__(self) -> None:
         self.layers = {layer: LayerCounters() for layer in Layer}
+        self.result = self.layers[Layer.RESULT]  # looking it up hashes an Enum: 0.2 µs
         self.invalidations = 0
         self.warm_operations = 0
         self.shadow_hits = 0

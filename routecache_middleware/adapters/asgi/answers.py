@@ -9,6 +9,7 @@ from routecache_middleware.core.sse import group_messages
 __all__ = ["not_cached", "stored_answer"]
 
 _BURST_BYTES = 16_384
+_JSON = ResponseMode.JSON
 _CONTENT_TYPES = {
     ResponseMode.JSON: b"application/json",
     ResponseMode.STREAM: b"text/event-stream; charset=utf-8",
@@ -19,10 +20,12 @@ def stored_answer(
     entry: Entry, body: bytes, mode: ResponseMode, age_s: float, stamp: Stamp
 ) -> list[Message]:
     """Serve ``body``, which is the entry's own or was made from it, in wire form ``mode``."""
-    is_verbatim = mode is entry.mode and entry.content_type
-    content_type = entry.content_type.encode("latin-1") if is_verbatim else _CONTENT_TYPES[mode]
+    if mode is entry.mode and entry.content_type:
+        content_type = entry.content_type.encode("latin-1")
+    else:
+        content_type = _CONTENT_TYPES[mode]
     headers: Headers = [(b"content-type", content_type), *entry.headers]
-    if mode is ResponseMode.JSON:
+    if mode is _JSON:
         headers.append((b"content-length", b"%d" % len(body)))
     else:
         headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -30,7 +33,7 @@ def stored_answer(
         headers.append((b"age", b"%d" % age_s))
     stamp.put(headers)
     start: Message = {"type": "http.response.start", "status": 200, "headers": headers}
-    if mode is ResponseMode.JSON or len(body) <= _BURST_BYTES:
+    if mode is _JSON or len(body) <= _BURST_BYTES:
         return [start, {"type": "http.response.body", "body": body, "more_body": False}]
     pieces = group_messages(body, _BURST_BYTES)
     bodies: list[Message] = [

@@ -17,8 +17,9 @@ async def read_body(receive: Receive, limit: int, messages: list[Message]) -> by
     Returns:
         The whole body, or None when it is too large or the client left before its end.
     """
-    message = await receive()
-    messages.append(message)
+    if not messages:
+        messages.append(await receive())
+    message = messages[0]
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")  # nearly always
         return body if len(body) <= limit else None

@@ -68,6 +68,7 @@ class RequestHead(msgspec.Struct, frozen=True):
         unreadable: Why the body is none of our business, or None.
         refusal: Why nothing may be cached although the body is readable, or None.
         is_signed: A header vouches for the body's bytes, so they must not be changed.
+        is_plain: There is nothing special about it: a stored answer may be served at once.
     """
 
     context: KeyContext
@@ -77,6 +78,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     unreadable: BypassReason | None = None
     refusal: BypassReason | None = None
     is_signed: bool = False
+    is_plain: bool = False
 
 
 class HeadReader:
@@ -94,10 +96,15 @@ class HeadReader:
     def read(self, dialect: Dialect, scope: Scope) -> RequestHead:
         """Read the head of a request of a known dialect."""
         relevant = self._relevant
-        fields = tuple([(pair[0], pair[1]) for pair in scope["headers"] if pair[0] in relevant])
+        fields = tuple([pair for pair in scope["headers"] if pair[0] in relevant])
         query, root_path = scope.get("query_string", b""), scope.get("root_path", "")
-        slot = (dialect.name, scope["path"], root_path, query, fields)
-        head = self._memo.get(slot)
+        slot = (scope["path"], root_path, query, fields)
+        try:
+            head = self._memo.get(slot)
+        except TypeError:  # pairs may be lists; servers send tuples
+            fields = tuple([(pair[0], pair[1]) for pair in fields])
+            slot = (scope["path"], root_path, query, fields)
+            head = self._memo.get(slot)
         if head is None:
             head = self._parse(dialect, scope["path"], root_path, query, fields)
             if len(self._memo) >= _MEMO_SIZE:
@@ -122,13 +129,16 @@ class HeadReader:
         named = dict(fields)
         cache_control = b",".join(value for name, value in fields if name == b"cache-control")
         who = self._principal(query, fields)
+        directives = parse_directives(cache_control, named.get(b"pragma", b""))
+        unreadable = _unreadable(named)
         return RequestHead(
             context=KeyContext(dialect.name, root_path, path, query, semantic),
             principal=who,
             tenant=who,
-            directives=parse_directives(cache_control, named.get(b"pragma", b"")),
-            unreadable=_unreadable(named),
+            directives=directives,
+            unreadable=unreadable,
             is_signed=not _SIGNATURES.isdisjoint(named),
+            is_plain=bool(who) and directives is NO_DIRECTIVES and unreadable is None,
         )
 
     def _principal(
@@ -164,9 +174,9 @@ class HeadReader:
                 _logger.warning(
                     "tenant() raised %s: such requests are not cached", type(error).__name__
                 )
-            return replace(head, tenant="", refusal=BypassReason.TENANT_ERROR)
+            return replace(head, tenant="", refusal=BypassReason.TENANT_ERROR, is_plain=False)
         if not tenant:
-            return replace(head, tenant="", refusal=BypassReason.NO_PRINCIPAL)
+            return replace(head, tenant="", refusal=BypassReason.NO_PRINCIPAL, is_plain=False)
         return replace(head, tenant=tenant)
 
     def _without_principal(self, head: RequestHead) -> RequestHead:

@@ -13,6 +13,7 @@ _SHORT = {
     Outcome.BYPASS: b"BYPASS",
     Outcome.ERROR: b"MISS",
 }
+_REUSED = frozenset({Outcome.HIT, Outcome.STALE, Outcome.COALESCED})
 
 
 def mark(
@@ -25,7 +26,7 @@ def mark(
         model = decision.selected_model
         if model.isascii() and model.isprintable():  # anything else has no place in a header
             headers.append((b"x-routecache-model", model.encode("ascii")))
-        was_reused = decision.outcome in (Outcome.HIT, Outcome.STALE, Outcome.COALESCED)
+        was_reused = decision.outcome in _REUSED
         headers.append((b"x-routecache-decision", b"HIT" if was_reused else b"MISS"))
 
 

@@ -10,7 +10,7 @@ from routecache_middleware.adapters.asgi.lifespan import Lifespan
 from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, WarnOnce
 from routecache_middleware.adapters.asgi.scopes import state_above
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.settings import CachePolicy, Mode, Settings, Tenancy
 from routecache_middleware.dialects.table import match
 from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError
@@ -18,6 +18,8 @@ from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.eligibility import Eligible
 
 __all__ = ["RouteCacheMiddleware"]
+
+_OFF = Mode.OFF
 
 
 class RouteCacheMiddleware:
@@ -75,6 +77,10 @@ class RouteCacheMiddleware:
             routing=None if router is None else Routing(router, routed, eligible),
             warn=WarnOnce(),
             stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
+            may_hurry=router is None
+            and engine.settings.result_caching
+            and engine.settings.tenancy is Tenancy.PRINCIPAL
+            and engine.policy.max_temperature is None,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,8 +96,11 @@ class RouteCacheMiddleware:
         await self._app(scope, receive, send)
 
     def _takes_part(self, scope: Scope) -> bool:
-        if self._engine.mode is Mode.OFF and self._parts.routing is None:
+        if self._engine.mode is _OFF and self._parts.routing is None:
             return False
+        state = scope.get("state")
+        if not state:
+            return True
         # Another middleware above us has the same cache: it leads the flight that this request is
         # part of, and joining that would be waiting for ourselves.
         outer = state_above(scope)

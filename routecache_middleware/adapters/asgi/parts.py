@@ -100,3 +100,4 @@ class Parts:
     routing: Routing | None
     warn: WarnOnce
     stored_headers: frozenset[bytes]
+    may_hurry: bool
