@@ -5,16 +5,16 @@ A dialect is pure and stateless; one instance serves all requests. A new API is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from routecache_middleware.core.models import BypassReason, DiscardReason, ResponseMode
 
 __all__ = ["Dialect", "Judgement", "ParsedRequest"]
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
+class ParsedRequest(msgspec.Struct, frozen=True):
     """What a dialect reads out of a request body.
 
     Attributes:
@@ -36,8 +36,7 @@ class ParsedRequest:
     bypass: BypassReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """What a dialect says of a response body.
 
     Attributes:

@@ -51,8 +51,7 @@ class Domain(Enum):
     QUERY_TEXT = b"rc1.query.text"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyContext:
+class KeyContext(msgspec.Struct, frozen=True):
     """What of a request counts besides its body.
 
     Attributes:
@@ -71,8 +70,7 @@ class KeyContext:
     headers: tuple[tuple[bytes, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(msgspec.Struct, frozen=True):
     """The two hashes of a request, 32 hex digits each.
 
     Attributes:

@@ -7,8 +7,8 @@ collision costs time, never correctness. It is bounded by ``memo_bytes``.
 import asyncio
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
 
+import msgspec
 import xxhash
 
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode
@@ -23,8 +23,7 @@ _MEMO_OVERHEAD_BYTES = 512
 _digest = xxhash.xxh3_64_intdigest
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(msgspec.Struct, frozen=True):
     """A request that can be cached."""
 
     parsed: ParsedRequest

@@ -3,7 +3,6 @@
 import copy
 import json
 from collections import UserDict
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +10,7 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from routecache_middleware.core import canonical, fingerprint, keys
 from routecache_middleware.core.canonical import DoubtfulJSONError
