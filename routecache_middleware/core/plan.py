@@ -90,6 +90,7 @@ class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
 
 
 _DEFAULT_TEMPERATURE = 1.0
+_ABSENT = Forward(MissReason.ABSENT)
 _FULLY = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=True)
 _ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=False)
 _FRESH = Freshness.FRESH  # as in core.freshness

@@ -166,7 +166,7 @@ class Engine:
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
             fetched = await self.coordinator.fetch((key,), self.table.position)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - not kept: see _failed
             return self._failed(span, error)
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
@@ -174,7 +174,7 @@ class Engine:
         return self._found(span, key, fetched, max_age_s, tags)
 
     def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
-        """As :meth:`lookup`, where the coordinator reads without waiting; None where it does not."""
+        """As :meth:`lookup`, where the coordinator reads without waiting; elsewhere None."""
         fetch_now = self._fetch_now
         if fetch_now is None or self._owed.rows:
             return None

@@ -104,9 +104,7 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
     return None
 
 
-def _hurry(
-    parts: Parts, case: Case, head: RequestHead, message: Message
-) -> list[Message] | None:
+def _hurry(parts: Parts, case: Case, head: RequestHead, message: Message) -> list[Message] | None:
     """Serve a plain repeat at once: its body was seen before, and its answer can be read unawaited.
 
     What is found out on the way is kept in the case, so that nothing is done twice.
@@ -246,9 +244,7 @@ def _serve(parts: Parts, case: Case, plan: Serve, found: Identified) -> list[Mes
     return _served(parts, case, plan, body, found)
 
 
-def _served(
-    parts: Parts, case: Case, plan: Serve, body: bytes, found: Identified
-) -> list[Message]:
+def _served(parts: Parts, case: Case, plan: Serve, body: bytes, found: Identified) -> list[Message]:
     engine, stamp = parts.engine, case.stamp
     served_by = engine.coordinator.name
     stamp.cache_status = cache_status.hit(plan.ttl_s, served_by)
