@@ -158,10 +158,9 @@ class Engine:
         verb: str = "",
         tags: tuple[str, ...] = (),
     ) -> Lookup:
-        """Look one key up and judge what was found.
+        """Look one key up and judge it; the caller counts, who knows what comes of it.
 
-        Does not count: the caller knows what comes of it. ``tags``: their invalidation counts too,
-        for an entry that was stored without them.
+        ``tags``: their invalidation counts also for an entry that was stored without them.
         """
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
@@ -254,10 +253,8 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - as in lookup
             counters.write_errors += 1
             return False, _name(error)
-        if is_stored:
-            counters.writes += 1
-        else:  # it does not fit
-            counters.discards += 1
+        counters.writes += is_stored
+        counters.discards += not is_stored  # it does not fit
         return is_stored, ""
 
     async def invalidate(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
@@ -355,8 +352,7 @@ class Engine:
 
     async def _pay(self) -> None:
         """Record what is owed, at most once a second; it is settled when it was read back."""
-        rows = self._owed.due(self.clock.monotonic_s())
-        if not rows:
+        if not (rows := self._owed.due(self.clock.monotonic_s())):
             return
         try:
             receipt = await self.coordinator.append(rows)

@@ -179,6 +179,22 @@ async def test_what_the_app_adds_to_its_scope_is_seen_above(gateway: Gateway) ->
     assert dict(client.scope["headers"])[b"host"] == b"gateway"
 
 
+async def test_what_is_changed_above_meanwhile_stays_as_it_is(gateway: Gateway) -> None:
+    """Only what the app itself changed is given back."""
+    app = ScriptedApp(on_call=lambda call: call.scope.update(theirs=1, headers=[]))
+    client = Client(gateway(app), kept="before")
+    send = client.send
+
+    async def changing(message: Message) -> None:
+        client.scope["kept"] = "above"
+        await send(message)
+
+    client.send = changing  # type: ignore[method-assign]
+    await client.start().end()
+    assert (client.scope["kept"], client.scope["theirs"]) == ("above", 1)
+    assert len(client.scope["headers"]) == 3
+
+
 async def test_one_miss_changes_neither_the_servers_headers_nor_its_messages(
     gateway: Gateway,
 ) -> None:

@@ -90,15 +90,19 @@ class Exchange:
             await self._lead(is_joinable=False)
             return
         self._flight = f"{case.key}|{case.found.parsed.shape}"
-        scopes = scopes_of(case.tenant, (case.model,))
         while not flights.is_parallel(self._flight, clock.monotonic_s()):
             leader = flights.find(self._flight)
-            if leader is None or not engine.is_current_since(case.key, scopes, leader.position):
+            if leader is None or not self._may_join(leader):
                 await self._lead(is_joinable=True)
                 return
             if await self._follow(leader):
                 return
         await self._lead(is_joinable=False)
+
+    def _may_join(self, leader: Leader) -> bool:
+        """Whether nothing that covers this request was invalidated since the leader's lookup."""
+        scopes = scopes_of(self._case.tenant, (self._case.model,))
+        return self._parts.engine.is_current_since(self._case.key, scopes, leader.position)
 
     async def _follow(self, leader: Leader) -> bool:
         case, engine = self._case, self._parts.engine

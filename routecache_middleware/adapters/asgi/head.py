@@ -68,7 +68,7 @@ class RequestHead(msgspec.Struct, frozen=True):
         unreadable: Why the body is none of our business, or None.
         refusal: Why nothing may be cached although the body is readable, or None.
         is_signed: A header vouches for the body's bytes, so they must not be changed.
-        is_plain: There is nothing special about it: a stored answer may be served at once.
+        is_plain: The client asks nothing special of the cache, and the body is readable.
     """
 
     context: KeyContext
@@ -138,7 +138,7 @@ class HeadReader:
             directives=directives,
             unreadable=unreadable,
             is_signed=not _SIGNATURES.isdisjoint(named),
-            is_plain=bool(who) and directives is NO_DIRECTIVES and unreadable is None,
+            is_plain=directives is NO_DIRECTIVES and unreadable is None,
         )
 
     def _principal(
@@ -174,9 +174,9 @@ class HeadReader:
                 _logger.warning(
                     "tenant() raised %s: such requests are not cached", type(error).__name__
                 )
-            return replace(head, tenant="", refusal=BypassReason.TENANT_ERROR, is_plain=False)
+            return replace(head, tenant="", refusal=BypassReason.TENANT_ERROR)
         if not tenant:
-            return replace(head, tenant="", refusal=BypassReason.NO_PRINCIPAL, is_plain=False)
+            return replace(head, tenant="", refusal=BypassReason.NO_PRINCIPAL)
         return replace(head, tenant=tenant)
 
     def _without_principal(self, head: RequestHead) -> RequestHead:

@@ -197,13 +197,11 @@ class Leader:
         return stamped
 
     def _share(self, facts: ResponseFacts, headers: Headers) -> SharedHead:
-        allowed = tuple(
-            (name.lower(), value)
-            for name, value in headers
-            if name.lower() in self._stored_headers and name.lower() != b"content-type"
-        )
-        lengths = [value for name, value in headers if name.lower() == b"content-length"]
-        return SharedHead(facts, allowed, lengths[0] if len(lengths) == 1 else b"")
+        lowered = [(name.lower(), value) for name, value in headers]
+        kept = self._stored_headers
+        allowed = [pair for pair in lowered if pair[0] in kept and pair[0] != b"content-type"]
+        lengths = [value for name, value in lowered if name == b"content-length"]
+        return SharedHead(facts, tuple(allowed), lengths[0] if len(lengths) == 1 else b"")
 
     async def _body(self, message: Message) -> None:
         live, chunk = self.live, message.get("body", b"")

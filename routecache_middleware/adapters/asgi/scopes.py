@@ -1,5 +1,7 @@
 """The scope that the app sees, where it differs from the server's."""
 
+from operator import is_
+
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Headers, Scope
 
@@ -7,6 +9,7 @@ __all__ = ["ChildScope", "attach_state", "state_above"]
 
 # Ways of sending a body past `send`: what goes that way could be neither recorded nor shared.
 _UNRECORDABLE = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+_ALTERED = frozenset({"headers", "extensions"})
 
 
 def attach_state(scope: Scope, state: RouteCacheState) -> None:
@@ -32,7 +35,7 @@ class ChildScope:
     given back, because middleware above us reads it from the original.
     """
 
-    __slots__ = ("_altered", "_parent", "scope")
+    __slots__ = ("_given", "_parent", "scope")
 
     def __init__(self, parent: Scope, *, body: bytes | None, is_storable: bool) -> None:
         """Copy ``parent``.
@@ -58,13 +61,14 @@ class ChildScope:
                 (name, length if name == b"content-length" else value) for name, value in headers
             ]
         self.scope["headers"] = headers
-        self._altered = {
-            name: self.scope[name] for name in ("headers", "extensions") if name in self.scope
-        }
+        self._given = dict(self.scope)
 
     def give_back(self) -> None:
         """Write what the app added to its scope into the original."""
-        parent, altered = self._parent, self._altered
-        for name, value in self.scope.items():
-            if name not in altered and parent.get(name) is not value:
-                parent[name] = value
+        now, given = self.scope, self._given
+        if len(now) == len(given) and all(map(is_, now.values(), given.values())):
+            return  # nothing; twice for every miss, so it has to be cheap
+        for name, value in now.items():
+            if name not in _ALTERED and given.get(name, given) is not value:
+                self._parent[name] = value
+        self._given = dict(now)

@@ -30,7 +30,9 @@ async def settle(
         engine.recorder.discarded(reason)
         return
     entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
-    key = result_key(found.fingerprint.result, entry.model_id, case.tenant)
+    key = case.key
+    if entry.model_id != case.model:
+        key = result_key(found.fingerprint.result, entry.model_id, case.tenant)
     # What was invalidated meanwhile could never be served, but would push out what can be.
     if entry.freshness_lifetime_s > 0 and engine.is_current(key, entry):
         await engine.put(key, entry, verb=case.dialect.verb)
