@@ -32,7 +32,6 @@ __all__ = ["Case", "consult"]
 _SHARED_TENANT = "shared"
 # Members of an Enum are slow to read from their class on Python 3.11: 75 ns each.
 _HIT = Outcome.HIT
-_ON = Mode.ON
 _OFF = Mode.OFF
 _RESULT = Layer.RESULT
 _SHARED = Tenancy.SHARED
@@ -87,13 +86,9 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
     engine = parts.engine
     if not engine.is_open():
         await engine.ensure_open()
-    head = case.head = parts.heads.read(case.dialect, case.scope)
-    if head.is_plain and head.refusal is None and parts.may_hurry and engine.mode is _ON:
-        message = await receive()
-        case.messages = [message]
-        answer = _hurry(parts, case, head, message)
-        if answer is not None:
-            return answer
+    head = case.head
+    if head is None:
+        head = case.head = parts.heads.read(case.dialect, case.scope)
     case.bypass = await _understand(parts, case, head, receive)
     found = case.found
     if case.bypass is None and found is not None:
@@ -104,28 +99,6 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
         engine.recorder.result.count(Outcome.MISS)
         return not_cached(case.dialect)
     return None
-
-
-def _hurry(parts: Parts, case: Case, head: RequestHead, message: Message) -> list[Message] | None:
-    """Serve a plain repeat at once: its body was seen before, and its answer can be read unawaited.
-
-    What is found out on the way is kept in the case, so that nothing is done twice.
-    """
-    if message["type"] != "http.request" or message.get("more_body", False):
-        return None
-    found = parts.identifier.recall(head.context, message.get("body", b""))
-    if type(found) is not Identified or found.parsed.bypass is not None:
-        return None
-    model = found.parsed.model
-    case.key = key = result_key(found.fingerprint.result, model, head.tenant)
-    lookup = parts.engine.lookup_now(_RESULT, key, model=model, verb=case.dialect.verb)
-    case.lookup = lookup
-    if lookup is None or type(lookup.plan) is not Serve:
-        return None
-    plan = lookup.plan
-    if plan.entry.shape != found.parsed.shape:
-        return None
-    return _served(parts, case, plan, plan.entry.body, found)
 
 
 async def _understand(

@@ -7,8 +7,10 @@ from time import perf_counter
 from routecache_middleware.adapters.asgi.body import Replay
 from routecache_middleware.adapters.asgi.consult import Case, consult
 from routecache_middleware.adapters.asgi.follower import follow
+from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
 from routecache_middleware.adapters.asgi.scopes import ChildScope, attach_state
 from routecache_middleware.adapters.asgi.settle import settle
@@ -36,14 +38,39 @@ class Exchange:
     __slots__ = ("_began_s", "_case", "_child", "_flight", "_parts", "_receive", "_send", "_state")
 
     def __init__(
-        self, parts: Parts, dialect: Dialect, scope: Scope, receive: Receive, send: Send
+        self,
+        parts: Parts,
+        dialect: Dialect,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        head: RequestHead | None = None,
+        first: Message | None = None,
+        tried: Tried | None = None,
     ) -> None:
+        """Begin.
+
+        Args:
+            parts: The middleware's.
+            dialect: The request's API.
+            scope: ASGI scope.
+            receive: The server's.
+            send: The server's.
+            head: Its head, when that was read already.
+            first: What was received of it already.
+            tried: What the short way has found out.
+        """
         settings = parts.engine.settings
         self._parts = parts
         self._receive = receive
         self._send = send
         stamp = Stamp(has_fields=settings.response_headers, has_timing=settings.server_timing)
-        self._case = Case(dialect, scope, stamp)
+        self._case = case = Case(dialect, scope, stamp, head=head)
+        if first is not None:
+            case.messages.append(first)
+        if tried is not None:
+            case.key, case.lookup = tried.key, tried.lookup
         self._flight = ""
         self._began_s = 0.0
 

@@ -3,7 +3,7 @@
 from routecache_middleware.adapters.asgi.types import Headers
 from routecache_middleware.core.models import Outcome, RoutingDecision
 
-__all__ = ["mark", "server_timing"]
+__all__ = ["HIT_MARK", "mark", "server_timing"]
 
 _SHORT = {
     Outcome.HIT: b"HIT",
@@ -13,6 +13,7 @@ _SHORT = {
     Outcome.BYPASS: b"BYPASS",
     Outcome.ERROR: b"MISS",
 }
+HIT_MARK = (b"x-routecache", b"HIT")
 _REUSED = frozenset({Outcome.HIT, Outcome.STALE, Outcome.COALESCED})
 
 

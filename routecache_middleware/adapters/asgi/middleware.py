@@ -8,9 +8,11 @@ from routecache_middleware.adapters.asgi.exchange import Exchange
 from routecache_middleware.adapters.asgi.head import HeadReader, TenantOf
 from routecache_middleware.adapters.asgi.lifespan import Lifespan
 from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, WarnOnce
+from routecache_middleware.adapters.asgi.quick import QuickLane
 from routecache_middleware.adapters.asgi.scopes import state_above
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings, Tenancy
+from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.settings import CachePolicy, Mode, Settings
 from routecache_middleware.dialects.table import match
 from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError
@@ -77,10 +79,9 @@ class RouteCacheMiddleware:
             routing=None if router is None else Routing(router, routed, eligible),
             warn=WarnOnce(),
             stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
-            may_hurry=router is None
-            and engine.settings.result_caching
-            and engine.settings.tenancy is Tenancy.PRINCIPAL
-            and engine.policy.max_temperature is None,
+        )
+        self._quick = QuickLane(
+            engine, self._parts.heads, self._parts.identifier, has_router=router is not None
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,12 +89,37 @@ class RouteCacheMiddleware:
         if scope["type"] == "http":
             dialect = match(scope["method"], scope["path"])
             if dialect is not None and self._takes_part(scope):
-                await Exchange(self._parts, dialect, scope, receive, send).run()
+                await self._serve(dialect, scope, receive, send)
                 return
         elif scope["type"] == "lifespan" and self._is_owner:
             await Lifespan(self.cache, send).run(self._app, scope, receive)
             return
         await self._app(scope, receive, send)
+
+    async def _serve(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+        """Try the short way; whatever it comes to, or fails with, the long way takes over there."""
+        head = first = tried = None
+        quick = self._quick
+        try:
+            head = quick.head(dialect, scope)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
+            self._parts.warn("the cache", error)
+        if head is not None:
+            first = await receive()
+            try:
+                answer = quick.answer(dialect, head, first)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._parts.warn("the cache", error)
+            else:
+                if isinstance(answer, tuple):
+                    await send(answer[0])
+                    await send(answer[1])
+                    return
+                tried = answer
+        exchange = Exchange(
+            self._parts, dialect, scope, receive, send, head=head, first=first, tried=tried
+        )
+        await exchange.run()
 
     def _takes_part(self, scope: Scope) -> bool:
         if self._engine.mode is _OFF and self._parts.routing is None:

@@ -100,4 +100,3 @@ class Parts:
     routing: Routing | None
     warn: WarnOnce
     stored_headers: frozenset[bytes]
-    may_hurry: bool

@@ -1,0 +1,103 @@
+"""The short way: a plain request that was seen before, answered with what is stored, as it is.
+
+Most hits are of this kind, so this way is flat: one pass, no object per request beyond the answer.
+What it finds out on the way to a miss is handed on, so that nothing is read or hashed twice.
+"""
+
+import msgspec
+
+from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead
+from routecache_middleware.adapters.asgi.marks import HIT_MARK
+from routecache_middleware.adapters.asgi.types import Message, Scope
+from routecache_middleware.core import cache_status
+from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.events import RequestFinished
+from routecache_middleware.core.keys import CacheKey, Layer, result_key
+from routecache_middleware.core.models import Outcome, ResponseMode
+from routecache_middleware.core.plan import Serve
+from routecache_middleware.core.settings import Mode, Tenancy
+from routecache_middleware.engine.engine import Engine, Lookup
+from routecache_middleware.engine.identify import Identified, Identifier
+
+__all__ = ["QuickLane", "Tried"]
+
+_LARGEST_BYTES = 16_384  # what is larger is sent in pieces, the long way
+# Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
+_JSON, _ON, _RESULT = ResponseMode.JSON, Mode.ON, Layer.RESULT
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """How far the short way came: what the long way need not do again."""
+
+    key: CacheKey
+    lookup: Lookup
+
+
+class QuickLane:
+    """Serves plain repeats. One per middleware; holds nothing of a request."""
+
+    __slots__ = ("_engine", "_finished", "_heads", "_identifier", "_is_possible", "_served_by")
+
+    def __init__(
+        self, engine: Engine, heads: HeadReader, identifier: Identifier, *, has_router: bool
+    ) -> None:
+        settings = engine.settings
+        self._engine = engine
+        self._heads = heads
+        self._identifier = identifier
+        self._served_by = engine.coordinator.name
+        self._finished = RequestFinished(Outcome.HIT, _RESULT, self._served_by)
+        self._is_possible = (
+            not has_router
+            and settings.result_caching
+            and settings.response_headers
+            and not settings.server_timing
+            and settings.tenancy is Tenancy.PRINCIPAL
+            and engine.policy.max_temperature is None
+        )
+
+    def head(self, dialect: Dialect, scope: Scope) -> RequestHead | None:
+        """Read the head of a request, if the short way may do for it."""
+        engine = self._engine
+        if not self._is_possible or engine.mode is not _ON or not engine.is_open():
+            return None
+        head = self._heads.read(dialect, scope)
+        return head if head.is_plain and head.refusal is None else None
+
+    def answer(
+        self, dialect: Dialect, head: RequestHead, message: Message
+    ) -> tuple[Message, Message] | Tried | None:
+        """Return the stored answer to a request that came in one message, or how far that went."""
+        if message["type"] != "http.request" or message.get("more_body", False):
+            return None
+        found = self._identifier.recall(head.context, message.get("body", b""))
+        if type(found) is not Identified or found.parsed.bypass is not None:
+            return None
+        engine, model = self._engine, found.parsed.model
+        key = result_key(found.fingerprint.result, model, head.tenant)
+        lookup = engine.lookup_now(_RESULT, key, model=model, verb=dialect.verb)
+        if lookup is None:
+            return None
+        plan = lookup.plan
+        if type(plan) is not Serve:
+            return Tried(key, lookup)
+        entry = plan.entry
+        body = entry.body
+        if entry.shape != found.parsed.shape or len(body) > _LARGEST_BYTES:
+            return Tried(key, lookup)
+        engine.recorder.result.hits += 1
+        engine.observer.request(self._finished)
+        headers = [
+            (b"content-type", entry.content_type.encode("latin-1")),
+            *entry.headers,
+            (b"content-length", b"%d" % len(body)),
+            (b"age", b"%d" % plan.age_s),
+            (b"cache-status", cache_status.hit(plan.ttl_s, self._served_by)),
+            HIT_MARK,
+        ]
+        if entry.mode is not _JSON:
+            headers[-4:-3] = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+        return (
+            {"type": "http.response.start", "status": 200, "headers": headers},
+            {"type": "http.response.body", "body": body, "more_body": False},
+        )
