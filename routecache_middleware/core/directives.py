@@ -46,12 +46,12 @@ def parse_directives(cache_control: bytes, pragma: bytes = b"") -> Directives:
     if not cache_control:
         return Directives(no_cache=True) if "no-cache" in _members(pragma) else NO_DIRECTIVES
     found = _members(cache_control)
-    max_age = found.get("max-age")
+    max_age = _delta_seconds(found["max-age"]) if "max-age" in found else None
     return Directives(
-        no_cache="no-cache" in found,
+        no_cache="no-cache" in found or max_age == 0,  # nothing stored is younger than now
         no_store="no-store" in found,
         only_if_cached="only-if-cached" in found,
-        max_age_s=None if max_age is None else _delta_seconds(max_age),
+        max_age_s=max_age,
     )
 
 

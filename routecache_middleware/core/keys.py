@@ -2,7 +2,8 @@
 
     route:<query_hash>                     route:<tenant>@<query_hash>
     result:<query_hash>:<model_id>         result:<tenant>@<query_hash>:<model_id>
-    meta:<model_id>                        load:<model_id>
+    meta:<model_id>                        meta:<tenant>@<model_id>
+    load:<model_id>                        load:<tenant>@<model_id>
 
 Parts are percent-escaped down to the unreserved characters of RFC 3986 section 2.3, so neither
 ``:`` nor ``@`` can occur inside a part, whatever a client or a tenant name contains.
@@ -68,9 +69,10 @@ def result_key(query_hash: str, model_id: str, tenant: str = "") -> CacheKey:
     return CacheKey(f"result:{scope}{escape(query_hash)}:{escape(model_id)}")
 
 
-def model_key(layer: Layer, model_id: str) -> CacheKey:
-    """Key of a model's metadata or load metrics; these belong to no tenant."""
-    return CacheKey(f"{layer.value}:{escape(model_id)}")
+def model_key(layer: Layer, model_id: str, tenant: str = "") -> CacheKey:
+    """Key of a model's metadata or load metrics; without a tenant they are everybody's."""
+    scope = f"{escape(tenant)}@" if tenant else ""
+    return CacheKey(f"{layer.value}:{scope}{escape(model_id)}")
 
 
 def parse_key(key: str) -> KeyParts:
@@ -88,8 +90,8 @@ def parse_key(key: str) -> KeyParts:
             return KeyParts(layer, tenant, query_hash, "")
         case Layer.RESULT, [query_hash, model_id]:
             return KeyParts(layer, tenant, query_hash, model_id)
-        case ((Layer.METADATA | Layer.LOAD), [model_id]) if not separator:
-            return KeyParts(layer, "", "", model_id)
+        case ((Layer.METADATA | Layer.LOAD), [model_id]):
+            return KeyParts(layer, tenant, "", model_id)
         case _:
             raise ValueError(f"not a cache key: expected {layer.value}:<parts>, got {key[:80]!r}")
 

@@ -19,7 +19,7 @@ from routecache_middleware.core.invalidation import (
     tenant_model_scope,
     tenant_scope,
 )
-from routecache_middleware.core.keys import CacheKey, Layer, escape, model_key
+from routecache_middleware.core.keys import CacheKey, Layer, model_key
 from routecache_middleware.core.models import (
     Entry,
     LoadMetrics,
@@ -93,12 +93,12 @@ def with_tags(entry: Entry, tags: Iterable[str]) -> Entry:
 
 def metadata_key(model_id: str, tenant: str = "") -> CacheKey:
     """Key of what is known of a model; without a tenant: by everybody."""
-    return _model_key(Layer.METADATA, model_id, tenant)
+    return model_key(Layer.METADATA, model_id, tenant)
 
 
 def load_key(model_id: str, tenant: str = "") -> CacheKey:
     """Key of a model's load; without a tenant: as measured over all of them."""
-    return _model_key(Layer.LOAD, model_id, tenant)
+    return model_key(Layer.LOAD, model_id, tenant)
 
 
 def decision_entry(decision: RoutingDecision, made: Provenance) -> Entry:
@@ -219,11 +219,6 @@ def _model_entry(
         model_id=record.model_id,
         origin=made.origin,
     )
-
-
-def _model_key(layer: Layer, model_id: str, tenant: str) -> CacheKey:
-    key = model_key(layer, model_id)
-    return CacheKey(key.replace(":", f":{escape(tenant)}@", 1)) if tenant else key
 
 
 def _names(model_id: str, also: str) -> tuple[str, ...]:

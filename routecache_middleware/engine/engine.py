@@ -19,7 +19,7 @@ from routecache_middleware.core.events import (
     PutFinished,
     RemoveFinished,
 )
-from routecache_middleware.core.invalidation import InvalidationRow, InvalidationTable, LoggedRow
+from routecache_middleware.core.invalidation import InvalidationRow, InvalidationTable
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import (
     DiscardReason,
@@ -46,6 +46,7 @@ from routecache_middleware.engine.background import Background
 from routecache_middleware.engine.capture import CaptureBudget
 from routecache_middleware.engine.flights import Flights
 from routecache_middleware.engine.load import LoadTracker
+from routecache_middleware.engine.owed import RETRY_S, Owed
 from routecache_middleware.engine.recorder import Recorder
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
 
@@ -53,7 +54,6 @@ __all__ = ["Engine", "Lookup"]
 
 _logger = logging.getLogger("routecache")
 
-_RETRY_S = 1.0
 _ABSENT = Forward(MissReason.ABSENT)
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
 _GET, _PUT, _HIT, _MISS = Operation.GET, Operation.PUT, Outcome.HIT, Outcome.MISS
@@ -110,8 +110,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._open_again_s = -math.inf
-        self._owed = _Owed()
-        self._paying: asyncio.Task[None] | None = None
+        self._owed = Owed(clock, self._record)
 
     def may_read(self, layer: Layer) -> bool:
         """Whether entries of a layer are looked up in the present mode."""
@@ -142,7 +141,7 @@ class Engine:
     async def aclose(self) -> None:
         """Finish writes that are under way, for a bounded time, and close our own coordinator."""
         if self._loop is asyncio.get_running_loop():
-            await self._stop_paying()
+            await self._owed.stop()
             await self.background.drain(self.settings.drain_timeout_s)
         self._opened_in = self._loop = None
         if self._owns_coordinator:
@@ -169,7 +168,7 @@ class Engine:
             return self._failed(span, error)
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
-            await self._pay()
+            await self._owed.pay()
         return self._found(span, key, fetched, max_age_s, tags)
 
     def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
@@ -270,14 +269,14 @@ class Engine:
         try:
             receipt = await self.coordinator.append(rows)
         except BaseException as error:
-            self._owe(rows)
+            self._owed.add(rows)
             span.finish(RemoveFinished(kind, _name(error)))
             if isinstance(error, CoordinatorError) or not isinstance(error, Exception):
                 raise
             raise CoordinatorError(f"the invalidation of {kind} could not be recorded") from error
         span.finish(RemoveFinished(kind))
         if await self.sync() < receipt.position:  # recorded, but not to be read now
-            self._owe(rows)
+            self._owed.add(rows)
         return receipt
 
     def is_current(self, key: CacheKey, entry: Entry) -> bool:
@@ -317,8 +316,7 @@ class Engine:
             # Tasks of a loop that is gone will never finish.
             self.background = Background(is_eager=not self.coordinator.is_shared)
             self.live = Flights()
-            self._paying = None
-            self._start_paying()
+            self._owed.start()
         async with self._opening:
             if self._opened_in is loop or self.clock.monotonic_s() < self._open_again_s:
                 return
@@ -330,7 +328,7 @@ class Engine:
                 if self._open_again_s == -math.inf:  # the first time
                     name = self.coordinator.name
                     _logger.warning("coordinator %s could not be opened: %s", name, _name(error))
-                self._open_again_s = self.clock.monotonic_s() + _RETRY_S
+                self._open_again_s = self.clock.monotonic_s() + RETRY_S
             else:
                 self._opened_in = loop
 
@@ -346,37 +344,13 @@ class Engine:
             table.fold(fetched.rows)
         table.advance(fetched.position)
 
-    def _owe(self, rows: Sequence[InvalidationRow]) -> None:
-        self._owed.add(rows, self.clock.monotonic_s())
-        self._start_paying()
-
-    async def _pay(self) -> None:
-        """Record what is owed, at most once a second; it is settled when it was read back."""
-        if not (rows := self._owed.due(self.clock.monotonic_s())):
-            return
+    async def _record(self, rows: Sequence[InvalidationRow]) -> bool:
+        """Record what was owed; it is settled when it was read back."""
         try:
             receipt = await self.coordinator.append(rows)
         except Exception:  # noqa: BLE001 - as in lookup
-            return
-        if await self.sync() >= receipt.position:
-            self._owed.remove(rows)
-
-    async def _keep_paying(self) -> None:
-        while self._owed.rows:  # also when nobody looks anything up
-            await asyncio.sleep(_RETRY_S)
-            await self._pay()
-
-    def _start_paying(self) -> None:
-        if self._owed.rows and (self._paying is None or self._paying.done()):
-            self._paying = asyncio.get_running_loop().create_task(self._keep_paying())
-
-    async def _stop_paying(self) -> None:
-        if self._paying is not None:
-            self._paying.cancel()
-            await asyncio.wait((self._paying,))
-            self._paying = None
-        self._owed.hurry()
-        await self._pay()
+            return False
+        return await self.sync() >= receipt.position
 
     def _finished(self, plan: Serve | Forward) -> LookupFinished:
         if isinstance(plan, Forward):
@@ -391,51 +365,6 @@ class Engine:
             origin=plan.entry.origin,
             cost_ms=plan.entry.cost_ms,
         )
-
-
-class _Owed:
-    """Invalidations not recorded yet: nothing they cover is served, whenever it was made.
-
-    They get no position of our own choosing: the log may give it to somebody else's row, which
-    would then never be read.
-    """
-
-    __slots__ = ("_again_s", "_until_s", "rows", "table")
-
-    _LATER_THAN_ANY = Position(2**62)
-    # The longest life of an entry, as coordinators see it: after that they cover nothing.
-    _AT_MOST_S = 86_400.0
-
-    def __init__(self) -> None:
-        self.rows: tuple[InvalidationRow, ...] = ()
-        self.table = InvalidationTable()
-        self._again_s = self._until_s = -math.inf
-
-    def add(self, rows: Sequence[InvalidationRow], now_s: float) -> None:
-        self._set((*self.rows, *rows))
-        self._again_s = now_s + _RETRY_S
-        self._until_s = now_s + self._AT_MOST_S
-
-    def remove(self, rows: Sequence[InvalidationRow]) -> None:
-        gone = set(map(id, rows))  # an equal row may have come after these were recorded
-        self._set(tuple(row for row in self.rows if id(row) not in gone))
-
-    def hurry(self) -> None:
-        self._again_s = -math.inf
-
-    def due(self, now_s: float) -> tuple[InvalidationRow, ...]:
-        """What to record now; waits between two tries, and gives up when it is pointless."""
-        if now_s >= self._until_s:
-            self._set(())
-        if now_s < self._again_s:
-            return ()
-        self._again_s = now_s + _RETRY_S
-        return self.rows
-
-    def _set(self, rows: tuple[InvalidationRow, ...]) -> None:
-        self.rows = rows
-        self.table = InvalidationTable()
-        self.table.fold(LoggedRow(self._LATER_THAN_ANY, row) for row in rows)
 
 
 def _name(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, par
         (b"max-age=60", Directives(max_age_s=60)),  # 5.2.1.1
         (b"max-age = 60 ", Directives(max_age_s=60)),
         (b'max-age="60"', Directives(max_age_s=60)),
-        (b"max-age=0", Directives(max_age_s=0)),
+        (b"max-age=0", Directives(no_cache=True, max_age_s=0)),
         (b"no-cache,no-store,max-age=5", Directives(no_cache=True, no_store=True, max_age_s=5)),
         (b"max-age=5, max-age=10", Directives(max_age_s=5)),
         (b'foo="a, only-if-cached", no-store', Directives(no_store=True)),

@@ -35,7 +35,7 @@ from routecache_middleware.core.ports import (
     OpenOperation,
 )
 from routecache_middleware.core.settings import Settings
-from routecache_middleware.engine import engine as module
+from routecache_middleware.engine import owed as module
 from routecache_middleware.engine.publishing import publish_load
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
 from routecache_middleware.wiring.cache import RouteCache
@@ -376,7 +376,7 @@ async def test_while_it_is_owed_nothing_it_covers_is_served_or_shared(
 async def test_what_is_owed_is_paid_in_the_background_too(
     cache: RouteCache, faulty: Faulty, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
-    monkeypatch.setattr(module, "_RETRY_S", 0.001)
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
     faulty.break_down(CoordinatorError("down"), "append")
     for _ in range(2):
         with pytest.raises(CoordinatorError):
@@ -385,7 +385,7 @@ async def test_what_is_owed_is_paid_in_the_background_too(
         clock.advance(1.0)
         await asyncio.sleep(0.001)
     faulty.faults.clear()
-    paying = cache.engine._paying
+    paying = cache.engine._owed._paying
     assert paying is not None
     while not paying.done():
         clock.advance(1.0)
@@ -477,7 +477,7 @@ async def test_it_stays_owed_until_it_can_be_read_back(
         await cache.invalidate_model("m")
     del faulty.faults["append"]
     clock.advance(1.0)
-    await cache.engine._pay()
+    await cache.engine._owed.pay()
     key, scopes = CacheKey(f"route:{HASH}"), (model_scope("m"),)
     engine = cache.engine
     assert not engine.is_current_since(key, scopes, engine.table.position)
