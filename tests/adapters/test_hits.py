@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from routecache_middleware import RouteCache, RouteCacheMiddleware
+from routecache_middleware.adapters.asgi.quick import QuickLane
 from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import Position
@@ -126,3 +127,46 @@ async def test_a_large_answer_is_converted_off_the_loop(
         assert got.outcome == "HIT"
         assert text.encode() in got.body
         assert (threads[-1] is not threading.main_thread()) == is_large
+
+
+@pytest.mark.parametrize("method", ["head", "answer"])
+async def test_a_fault_on_the_short_way_costs_nothing_but_the_way(
+    gateway: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+) -> None:
+    """Design 1: no fault of the cache may change what a client gets; it is logged once."""
+
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError
+
+    mw = gateway()
+    await fetch(mw)
+    monkeypatch.setattr(QuickLane, method, broken)
+    for _ in range(2):
+        got = await fetch(mw)
+        assert (got.outcome, got.body) == ("HIT", completion())
+    assert [record.getMessage() for record in caplog.records] == [
+        "the cache failed with ZeroDivisionError; requests go on without it"
+    ]
+
+
+async def test_a_repeat_that_comes_in_pieces_is_a_hit_too(gateway: Gateway) -> None:
+    """The long way takes over where the short one stops."""
+    mw = gateway()
+    await fetch(mw)
+    body = ask()
+    pieces = [
+        {"type": "http.request", "body": body[:9], "more_body": True},
+        {"type": "http.request", "body": body[9:], "more_body": False},
+    ]
+    assert (await fetch(mw, pieces)).outcome == "HIT"
+
+
+async def test_what_cannot_be_cached_is_bypassed_however_often_it_comes(gateway: Gateway) -> None:
+    """The memo remembers that too."""
+    mw = gateway()
+    for _ in range(2):
+        got = await fetch(mw, ask(store=True))
+        assert got.get("cache-status") == "routecache; fwd=bypass; detail=store"

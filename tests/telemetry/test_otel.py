@@ -541,3 +541,21 @@ def test_an_sdk_that_is_set_up_late_is_noticed_within_a_second() -> None:
         [sys.executable, "-c", LATE_SDK], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_once_a_global_sdk_is_there_nobody_looks_again(
+    tracing: Tracing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider, once set, stays (OpenTelemetry API: it can be set only once)."""
+    looks = 0
+
+    def provider() -> object:
+        nonlocal looks
+        looks += 1
+        return tracing.provider
+
+    observer = OtelObserver()
+    monkeypatch.setattr(trace, "get_tracer_provider", provider)
+    for _ in range(3):
+        observer.begin(Operation.GET, "result")
+    assert looks == 1
