@@ -1,3 +1,4 @@
+import inspect
 from dataclasses import fields, replace
 
 import pytest
@@ -82,7 +83,7 @@ def test_records_are_frozen_slotted_and_documented(record: Record | Entry) -> No
     for name in names:
         with pytest.raises(AttributeError):  # FrozenInstanceError is one
             setattr(record, name, None)
-        assert f"        {name}: " in (type(record).__doc__ or "")
+        assert f"\n    {name}: " in inspect.cleandoc(type(record).__doc__ or "")
     assert not hasattr(record, "__dict__")
 
 

@@ -1,3 +1,4 @@
+import inspect
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, fields
 from typing import Any
@@ -299,6 +300,6 @@ def test_both_records_are_frozen() -> None:
 
 @pytest.mark.parametrize("kind", [Settings, CachePolicy])
 def test_every_setting_is_documented(kind: type[Settings | CachePolicy]) -> None:
-    documentation = kind.__doc__ or ""
+    documentation = inspect.cleandoc(kind.__doc__ or "")  # Python 3.13 strips it, others do not
     for field in fields(kind):
-        assert f"        {field.name}: " in documentation
+        assert f"\n    {field.name}: " in documentation

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 
 from routecache_middleware.core.keys import Layer
@@ -52,6 +54,6 @@ def test_a_layer_is_found_by_its_name() -> None:
 
 
 def test_counters_are_defined_in_prose() -> None:
-    documentation = CacheStats.__doc__ or ""
+    documentation = inspect.cleandoc(CacheStats.__doc__ or "")
     for name in CacheStats.__dataclass_fields__:
-        assert f"        {name}: " in documentation
+        assert f"\n    {name}: " in documentation

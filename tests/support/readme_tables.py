@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import inspect
 import re
 from pathlib import Path
 
@@ -15,11 +16,11 @@ RECORDS: tuple[type[Settings | CachePolicy], ...] = (Settings, CachePolicy)
 
 def meanings(record: type[object]) -> dict[str, str]:
     """Return what the class docstring says of each attribute."""
-    text = (record.__doc__ or "").partition("Attributes:")[2]
+    text = inspect.cleandoc(record.__doc__ or "").partition("Attributes:")[2]
     found: dict[str, str] = {}
     name = ""
     for line in text.splitlines():
-        start = re.match(r" {8}(\w+): (.*)", line)
+        start = re.match(r" {4}(\w+): (.*)", line)
         if start:
             name = start[1]
             found[name] = start[2]
