@@ -85,7 +85,7 @@ class CacheStats:
         invalidations: Invalidations made through this process, whatever they covered; also those
             that could not be recorded at once.
         warm_operations: Models warmed by ``warm()``, successfully.
-        shadow_hits: Requests that shadow mode would have answered from the cache.
+        shadow_hits: Decisions and answers that shadow mode would have served from the cache.
         total_keys: Entries in the coordinator, all layers.
         total_keys_age_s: How old that figure is; 0 when exact.
         cluster_nodes: Nodes of the coordinator in use.

@@ -91,6 +91,13 @@ class RouteCache(Records, Invalidations):
         Raises:
             ConfigurationError: A setting or the URL is wrong, or a package it needs is missing.
         """
+        for name, value, kind in (
+            ("settings", settings, Settings),
+            ("policy", policy, CachePolicy),
+        ):
+            if value is not None and not isinstance(value, kind):
+                found, wanted = type(value).__name__, kind.__name__
+                raise ConfigurationError(f"{name} is a {found}; it has to be a {wanted}, or None")
         super().__init__(
             build_engine(
                 url=configured_url(url),

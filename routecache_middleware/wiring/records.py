@@ -144,6 +144,8 @@ class Records:
         Raises:
             TypeError: Something in ``capabilities`` is no JSON value.
         """
+        if not isinstance(capabilities, Mapping):
+            raise TypeError(f"capabilities is a {_kind(capabilities)}; it has to be a mapping")
         record = ModelMetadata(model_id, capabilities, current_load, avg_response_time_ms)
         key = metadata_key(model_id, tenant)
         made = await self._made(key, Layer.METADATA, ttl_s, captured, tenant, tags)
@@ -174,6 +176,9 @@ class Records:
         captured: Position | None = None,
     ) -> bool:
         """Store the load of a model as measured elsewhere. Returns whether it was stored."""
+        for number in (in_flight, requests_per_s, avg_response_time_ms, error_rate):
+            if not hasattr(number, "__float__"):  # numpy's count as numbers, a record does not
+                raise TypeError(f"a load metric is a {_kind(number)}; it has to be a number")
         record = LoadMetrics(model_id, in_flight, requests_per_s, avg_response_time_ms, error_rate)
         key = load_key(model_id, tenant)
         made = await self._made(key, Layer.LOAD, ttl_s, captured, tenant, tags)
@@ -240,3 +245,7 @@ def checked_bytes(data: object) -> bytes:
     if isinstance(data, bytearray | memoryview):
         return bytes(data)
     raise TypeError(f"an answer has to be bytes, not {type(data).__name__}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -147,9 +147,8 @@ async def test_a_fault_on_the_short_way_costs_nothing_but_the_way(
     for _ in range(2):
         got = await fetch(mw)
         assert (got.outcome, got.body) == ("HIT", completion())
-    assert [record.getMessage() for record in caplog.records] == [
-        "the cache failed with ZeroDivisionError; requests go on without it"
-    ]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("the cache failed with ZeroDivisionError at ")
 
 
 async def test_a_repeat_that_comes_in_pieces_is_a_hit_too(gateway: Gateway) -> None:

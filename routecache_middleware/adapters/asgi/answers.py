@@ -43,10 +43,11 @@ def stored_answer(
     return [start, *bodies]
 
 
-def not_cached(dialect: Dialect) -> list[Message]:
+def not_cached(dialect: Dialect, stamp: Stamp) -> list[Message]:
     """504 for ``only-if-cached`` (RFC 9111 section 5.2.1.7), in the API's own error shape.
 
     It carries no ``Cache-Status``: RFC 9211 section 2 has none for responses that caches generate.
+    ``X-RouteCache`` tells it from a 504 of the app.
     """
     body = dialect.error_body(
         "the request says only-if-cached, and no stored answer can be used for it",
@@ -54,6 +55,8 @@ def not_cached(dialect: Dialect) -> list[Message]:
         code="only_if_cached",
     )
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if stamp.has_fields:
+        headers.append((b"x-routecache", b"MISS"))
     return [
         {"type": "http.response.start", "status": 504, "headers": headers},
         {"type": "http.response.body", "body": body, "more_body": False},

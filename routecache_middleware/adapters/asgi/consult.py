@@ -97,7 +97,7 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
             return answer
     if head.directives.only_if_cached and engine.mode not in (Mode.SHADOW, Mode.OFF):
         engine.recorder.result.count(Outcome.MISS)
-        return not_cached(case.dialect)
+        return not_cached(case.dialect, case.stamp)
     return None
 
 

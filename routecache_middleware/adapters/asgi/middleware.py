@@ -64,6 +64,9 @@ class RouteCacheMiddleware:
             raise ConfigurationError(
                 "cache= was given together with url=, settings= or policy=; give those to the cache"
             )
+        _check(router=router, eligible=eligible, tenant=tenant)
+        if eligible is not None and router is None:
+            raise ConfigurationError("eligible= was given without router=; it judges its decisions")
         self._is_owner = cache is None
         self.cache = cache or RouteCache(url=url, settings=settings, policy=policy)
         engine = self.cache.engine
@@ -133,3 +136,10 @@ class RouteCacheMiddleware:
         while outer is not None and outer.cache is not self._engine:
             outer = outer.outer
         return outer is None
+
+
+def _check(**callables: object) -> None:
+    for name, value in callables.items():
+        if value is not None and not callable(value):
+            kind = type(value).__name__
+            raise ConfigurationError(f"{name} is a {kind}; it has to be a callable, or None")

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,12 +35,19 @@ class WarnOnce:
         self._seen: set[str] = set()
 
     def __call__(self, what: str, error: BaseException) -> None:
-        """Log that ``what`` failed, unless that was said before. The error's text stays out."""
+        """Log that ``what`` failed and where, unless that was said before.
+
+        The error's text stays out: it may quote what a client sent.
+        """
         if what not in self._seen:
             self._seen.add(what)
-            _logger.warning(
-                "%s failed with %s; requests go on without it", what, type(error).__name__
-            )
+            kind, place = type(error).__name__, _place(error)
+            _logger.warning("%s failed with %s%s; requests go on without it", what, kind, place)
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
 
 
 class Routing:
