@@ -169,20 +169,28 @@ class Engine:
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._owed.pay()
-        return self._found(span, key, fetched, max_age_s, tags)
+        return self._found(span, self._judge(key, fetched.entries[0], max_age_s, tags))
 
     def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
         """As :meth:`lookup`, where the coordinator reads without waiting; elsewhere None."""
         fetch_now = self._fetch_now
         if fetch_now is None or self._owed.rows:
             return None
+        table = self.table
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
-            fetched = fetch_now((key,), self.table.position)
+            fetched = fetch_now((key,), table.position)
         except BaseException as error:  # noqa: BLE001 - as in lookup
             return self._failed(span, error)
-        self._learn(fetched)
-        return self._found(span, key, fetched, None, ())
+        if fetched.position != table.position or fetched.is_rewound:
+            self._learn(fetched)
+        entry = fetched.entries[0]
+        if entry is None:
+            plan: Serve | Forward = _ABSENT
+        else:  # nothing is owed, so the table alone says what is current
+            is_current = table.is_current(key, entry)
+            plan = plan_lookup(entry, is_current=is_current, now_s=self.clock.now_s())
+        return self._found(span, plan)
 
     def _failed(self, span: OpenOperation, error: BaseException) -> Lookup:
         span.finish(LookupFinished(Outcome.ERROR, self.coordinator.name))
@@ -191,21 +199,12 @@ class Engine:
         # A third party's coordinator must not fail a request either, whatever it raises.
         return Lookup(_ABSENT, Outcome.ERROR, self.table.position, span.traceparent)
 
-    def _found(
-        self,
-        span: OpenOperation,
-        key: CacheKey,
-        fetched: Fetched,
-        max_age_s: float | None,
-        tags: tuple[str, ...],
-    ) -> Lookup:
-        table = self.table
-        plan = self._judge(key, fetched.entries[0], max_age_s, tags)
+    def _found(self, span: OpenOperation, plan: Serve | Forward) -> Lookup:
         outcome = _HIT if isinstance(plan, Serve) else _MISS
         if not span.is_watched:
-            return Lookup(plan, outcome, table.position, "")
+            return Lookup(plan, outcome, self.table.position, "")
         span.finish(self._finished(plan))
-        return Lookup(plan, outcome, table.position, span.traceparent)
+        return Lookup(plan, outcome, self.table.position, span.traceparent)
 
     async def sync(self) -> Position:
         """Read the log's tail, and say how far it is known now. Failing to is no error here."""
