@@ -65,6 +65,7 @@ class Served:
         self.app = RouteCacheMiddleware(starlette, settings=Settings())
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()  # who connects before the server is up waits instead of failing
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         config = uvicorn.Config(
             self.app,
