@@ -169,3 +169,16 @@ async def test_what_cannot_be_cached_is_bypassed_however_often_it_comes(gateway:
     for _ in range(2):
         got = await fetch(mw, ask(store=True))
         assert got.get("cache-status") == "routecache; fwd=bypass; detail=store"
+
+
+async def test_what_another_process_invalidated_is_no_hit_on_the_short_way(
+    clock: FakeClock,
+) -> None:
+    """Design 8: the read brings the log's tail along, taken in before anything is served."""
+    coordinator = MemoryCoordinator(max_bytes=1 << 24, clock=clock)
+    here = RouteCache(coordinator=coordinator, observers=[], clock=clock)
+    there = RouteCache(coordinator=coordinator, observers=[], clock=clock)
+    mw = RouteCacheMiddleware(ScriptedApp(), cache=here)
+    assert [(await fetch(mw)).outcome for _ in range(2)] == ["MISS", "HIT"]
+    await there.invalidate_model("m")
+    assert [(await fetch(mw)).outcome for _ in range(2)] == ["MISS", "HIT"]
