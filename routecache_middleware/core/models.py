@@ -76,7 +76,6 @@ class BypassReason(StrEnum):
     AUDIO = "audio"
     REMOTE_MEDIA = "remote-media"
     TEMPERATURE = "temperature"
-    POLICY = "policy"
     SHADOW = "shadow"
     ROUTER_ERROR = "router-error"
     COORDINATOR_ERROR = "coordinator-error"

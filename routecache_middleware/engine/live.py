@@ -129,11 +129,6 @@ class Live:
         self._changed: asyncio.Future[None] | None = None
         self._progress: asyncio.Future[None] | None = None
 
-    @property
-    def readers(self) -> int:
-        """How many read it."""
-        return len(self._readers)
-
     def others(self, reader: Reader | None) -> int:
         """How many read it besides ``reader``."""
         return len(self._readers) - (reader in self._readers)

@@ -85,7 +85,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.layers = {layer: LayerCounters() for layer in Layer}
-        self.result = self.layers[Layer.RESULT]  # looking it up hashes an Enum: 0.2 µs
+        self.result = self.layers[Layer.RESULT]  # asked for on every hit
         self.invalidations = 0
         self.warm_operations = 0
         self.shadow_hits = 0

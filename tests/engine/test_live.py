@@ -80,7 +80,7 @@ async def test_who_left_or_was_cut_reads_no_more() -> None:
         await left.next()
     with pytest.raises(TruncatedResponseError):
         await cut.next()
-    assert answer.readers == 0
+    assert answer.others(None) == 0
     assert not cut.was_interrupted(), "it had no task to interrupt"
 
 
@@ -152,7 +152,7 @@ async def test_several_slow_readers_are_cut_one_after_the_other() -> None:
     readers = [answer.reader() for _ in range(3)]
     answer.append(b"abc")
     held = asyncio.ensure_future(answer.hold_back(1, 0.001))
-    while answer.readers > 1:  # noqa: ASYNC110 - the timeout is what is tested
+    while answer.others(None) > 1:  # noqa: ASYNC110 - the timeout is what is tested
         await asyncio.sleep(0)
     await settle()
     assert not held.done()

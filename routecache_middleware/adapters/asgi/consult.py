@@ -56,7 +56,6 @@ class Case(msgspec.Struct):
         bypass: Why the cache stands aside.
         lookup: What was found, when something was looked for.
         miss: Why the app has to be asked.
-        is_vouched: Whether it may be served what others made.
     """
 
     dialect: Dialect
@@ -74,7 +73,6 @@ class Case(msgspec.Struct):
     bypass: BypassReason | None = None
     lookup: Lookup | None = None
     miss: MissReason | None = None
-    is_vouched: bool = True
 
 
 async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] | None:
@@ -180,9 +178,8 @@ async def _look_up(
         case.bypass = plan.reason
         return None
     case.key = result_key(found.fingerprint.result, case.model, case.tenant)
-    if settings.tenancy is _SHARED and not settings.authenticated_upstream:
-        case.is_vouched = engine.acceptance.is_accepted(head.principal)
-    if not case.is_vouched:
+    needs_proof = settings.tenancy is _SHARED and not settings.authenticated_upstream
+    if needs_proof and not engine.acceptance.is_accepted(head.principal):
         case.miss = MissReason.UNAUTHORISED
         plan = replace(plan, may_look_up=False, may_serve=False, may_share=False)
     elif not plan.may_look_up:
