@@ -17,9 +17,10 @@ from routecache_middleware.coordinators.log import InvalidationLog
 from routecache_middleware.coordinators.small import SmallStore
 from routecache_middleware.coordinators.subscribers import Subscribers
 from routecache_middleware.coordinators.url import CoordinatorUrl
+from routecache_middleware.core.cluster import ClusterStats, NodeStats
 from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.keys import CacheKey, Layer
-from routecache_middleware.core.models import Entry, Position
+from routecache_middleware.core.models import START, Entry, Position
 from routecache_middleware.core.ports import (
     Acquired,
     AppendReceipt,
@@ -33,6 +34,8 @@ from routecache_middleware.core.ports import (
     Invalidated,
     LayerUsage,
     Leader,
+    Parallel,
+    Released,
 )
 from routecache_middleware.core.settings import Eviction, Settings
 
@@ -83,6 +86,7 @@ class MemoryCoordinator:
 
     name = "memory"
     is_shared = False
+    poll_s = 0.25
 
     def __init__(
         self,
@@ -141,29 +145,46 @@ class MemoryCoordinator:
         """Read entries together with the log's rows after ``after``."""
         return self.fetch_now(keys, after)
 
-    async def store(self, key: CacheKey, entry: Entry, *, token: str | None = None) -> bool:
+    async def store(
+        self, key: CacheKey, entry: Entry, *, token: str | None = None, form: str = ""
+    ) -> bool:
         """Store until ``entry.expires_s``; fenced by the lease when ``token`` is given."""
-        return self.store_now(key, entry, token=token)
+        return self.store_now(key, entry, token=token, form=form)
 
     async def delete(self, key: CacheKey) -> None:
         """Forget a key, to free memory."""
         self.delete_now(key)
 
     async def acquire(
-        self, key: CacheKey, *, token: str, ttl_s: float, seen: Entry | None = None
+        self,
+        key: CacheKey,
+        *,
+        token: str,
+        ttl_s: float,
+        form: str = "",
+        position: Position = START,
+        since: Position = START,
+        seen: Entry | None = None,
     ) -> Acquired:
-        """Take the lease of a key, or learn who has it; see :meth:`acquire_now`."""
-        return self.acquire_now(key, token=token, ttl_s=ttl_s, seen=seen)
+        """Take the lease of a key, or learn who has it; see the port."""
+        return self.acquire_now(
+            key, token=token, ttl_s=ttl_s, form=form, position=position, since=since, seen=seen
+        )
 
-    async def renew(self, key: CacheKey, *, token: str, ttl_s: float) -> bool:
+    async def renew(self, key: CacheKey, *, token: str, ttl_s: float, form: str = "") -> bool:
         """Extend a lease; False when it is no longer held with ``token``."""
         with self._lease_lock:
-            return self._leases.renew(key, token, ttl_s, self._clock.monotonic_s())
+            return self._leases.renew(_lease(key, form), token, ttl_s, self._clock.monotonic_s())
 
-    async def release(self, key: CacheKey, *, token: str) -> None:
+    async def release(
+        self, key: CacheKey, *, token: str, form: str = "", parallel_s: float = 0.0
+    ) -> None:
         """Give a lease back; nothing happens when it is not held with ``token``."""
+        now_s = self._clock.monotonic_s()
         with self._lease_lock:
-            self._leases.release(key, token)
+            was_held = self._leases.release(_lease(key, form), token, now_s, parallel_s=parallel_s)
+        if was_held:
+            self._subscribers.publish(Released(key))
 
     async def append(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         """Append to the invalidation log, in order, atomically."""
@@ -185,6 +206,14 @@ class MemoryCoordinator:
             store.sweep(now_s)
         return CoordinatorStats(layers={layer: _usage(self._stores[layer]) for layer in Layer})
 
+    async def cluster_stats(self) -> ClusterStats:
+        """One node and one process: this one."""
+        stats = self.stats()
+        keys = sum(layer.entries for layer in stats.layers.values())
+        size = sum(layer.bytes for layer in stats.layers.values())
+        node = NodeStats(name="memory", keys=keys, bytes=size)
+        return ClusterStats(nodes=(node,), position=self._log.position)
+
     def fetch_now(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
         """Read entries, then the log: rows that arrive in between are reported, never missed."""
         now_s = self._clock.now_s()
@@ -197,14 +226,16 @@ class MemoryCoordinator:
         rows, position, is_rewound = self._log.tail(after)
         return Fetched(entries, position, rows, is_rewound)
 
-    def store_now(self, key: CacheKey, entry: Entry, *, token: str | None = None) -> bool:
+    def store_now(
+        self, key: CacheKey, entry: Entry, *, token: str | None = None, form: str = ""
+    ) -> bool:
         """Store an entry. Only a fenced one is told to listeners: nobody waits for the others."""
         if token is None:
             return self._put(key, entry)
+        now_s = self._clock.monotonic_s()
         with self._lease_lock:
-            is_stored = self._leases.is_held(key, token, self._clock.monotonic_s()) and self._put(
-                key, entry
-            )
+            is_held = self._leases.is_held(_lease(key, form), token, now_s)
+            is_stored = is_held and self._put(key, entry)
         if is_stored:
             self._subscribers.publish(Filled(key))
         return is_stored
@@ -214,26 +245,30 @@ class MemoryCoordinator:
         self._stores[key.partition(":")[0]].delete(key)
 
     def acquire_now(
-        self, key: CacheKey, *, token: str, ttl_s: float, seen: Entry | None = None
+        self,
+        key: CacheKey,
+        *,
+        token: str,
+        ttl_s: float,
+        form: str = "",
+        position: Position = START,
+        since: Position = START,
+        seen: Entry | None = None,
     ) -> Acquired:
-        """Take a lease, unless somebody has filled the key meanwhile or has the lease.
-
-        An entry that is past its freshness is not found: it has to be refreshed, by whoever leads.
-
-        Args:
-            key: What is going to be filled.
-            token: Identifies the caller; taking a lease again with it extends the lease.
-            ttl_s: How long the lease lasts, seconds.
-            seen: The entry that the caller has already looked at and cannot use. Without it, an
-                invalidated entry would be found for ever, and nobody could replace it.
-        """
+        """Take the lease of a key, or learn who has it, re-reading the entry first."""
         with self._lease_lock:
             now_s = self._clock.now_s()
             entry = self._stores[key.partition(":")[0]].get(key, now_s)
             if entry is not None and entry != seen and _is_fresh(entry, now_s):
                 return Found(entry)
-            remaining_s = self._leases.acquire(key, token, ttl_s, self._clock.monotonic_s())
-        return Follower(remaining_s) if remaining_s else Leader(token)
+            now_s = self._clock.monotonic_s()
+            held = self._leases.acquire(
+                _lease(key, form), token, ttl_s, now_s, position=position, since=since
+            )
+        if held is None:
+            return Leader(token)
+        remaining_s = held.expires_s - now_s
+        return Follower(remaining_s) if held.token else Parallel(remaining_s)
 
     def append_now(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         """Append to the invalidation log."""
@@ -286,6 +321,10 @@ def _size_bytes(entry: Entry) -> int:
     for name, value in entry.headers:
         size += len(name) + len(value) + 2 * _STRING_BYTES
     return size
+
+
+def _lease(key: CacheKey, form: str) -> str:
+    return f"{key}|{form}"
 
 
 def _is_fresh(entry: Entry, now_s: float) -> bool:

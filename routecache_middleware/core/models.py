@@ -10,6 +10,7 @@ import msgspec
 from routecache_middleware.core.keys import Layer
 
 __all__ = [
+    "START",
     "BypassReason",
     "DiscardReason",
     "Entry",
@@ -26,6 +27,9 @@ __all__ = [
 
 Position = NewType("Position", int)
 """A place in the invalidation log. Later rows have greater positions; 0 is before every row."""
+
+START = Position(0)
+"""Before every row of the log."""
 
 Scope = NewType("Scope", str)
 """What an invalidation row covers; built by :mod:`routecache_middleware.core.invalidation`."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from routecache_middleware.core.cluster import ClusterStats
 from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
@@ -21,7 +22,7 @@ from routecache_middleware.core.events import (
 )
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
 from routecache_middleware.core.keys import CacheKey, Layer
-from routecache_middleware.core.models import Entry, Position
+from routecache_middleware.core.models import START, Entry, Position
 
 __all__ = [
     "Acquired",
@@ -40,6 +41,10 @@ __all__ = [
     "Leader",
     "Observer",
     "OpenOperation",
+    "Parallel",
+    "Probed",
+    "ProvenLog",
+    "Released",
     "SynchronousReads",
 ]
 
@@ -93,7 +98,14 @@ class Found:
     entry: Entry
 
 
-Acquired = Leader | Follower | Found
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """Answers under this key turned out not to be shareable: nobody waits for the next seconds."""
+
+    remaining_s: float
+
+
+Acquired = Leader | Follower | Found | Parallel
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +131,18 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """A lease of a key was given back without an entry: whoever waited should ask again."""
+
+    key: CacheKey
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Events may have been lost; the log's tail has to be read again."""
 
 
-CoordinatorEvent = Invalidated | Filled | Gap
+CoordinatorEvent = Invalidated | Filled | Released | Gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +157,19 @@ class LayerUsage:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorStats:
-    """What a coordinator knows of itself without a scan; ``age_s`` is the age of an estimate."""
+    """What a coordinator knows of itself without a scan.
+
+    Attributes:
+        layers: What each layer holds.
+        nodes: Nodes in use.
+        age_s: How old the figures are, seconds; 0 when they are exact.
+        corrupt_entries: Stored values that could not be read and were taken for misses.
+    """
 
     layers: Mapping[Layer, LayerUsage] = field(default_factory=dict)
     nodes: int = 1
     age_s: float = 0.0
+    corrupt_entries: int = 0
 
 
 class Coordinator(Protocol):
@@ -156,6 +183,10 @@ class Coordinator(Protocol):
     def is_shared(self) -> bool:
         """Whether other processes see the same entries and leases."""
 
+    @property
+    def poll_s(self) -> float:
+        """How often who waits for a lease should ask again when no event wakes it, seconds."""
+
     async def open(self) -> None:
         """Make ready for use; idempotent."""
 
@@ -165,29 +196,53 @@ class Coordinator(Protocol):
     async def fetch(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
         """Read entries together with the log's rows after ``after``. Expired entries are absent."""
 
-    async def store(self, key: CacheKey, entry: Entry, *, token: str | None = None) -> bool:
+    async def store(
+        self, key: CacheKey, entry: Entry, *, token: str | None = None, form: str = ""
+    ) -> bool:
         """Store until ``entry.expires_s``.
 
-        False when ``token`` no longer holds the lease, or the entry cannot fit.
+        False when ``token`` no longer holds the lease of ``form``, or the entry cannot fit.
         """
 
     async def delete(self, key: CacheKey) -> None:
         """Forget a key, to free memory. This is not how invalidation works."""
 
     async def acquire(
-        self, key: CacheKey, *, token: str, ttl_s: float, seen: Entry | None = None
+        self,
+        key: CacheKey,
+        *,
+        token: str,
+        ttl_s: float,
+        form: str = "",
+        position: Position = START,
+        since: Position = START,
+        seen: Entry | None = None,
     ) -> Acquired:
         """Take the lease of a key, or learn who has it, re-reading the entry atomically.
 
-        ``seen``: the entry that the caller has found useless (invalidated, say); it is not
-        ``Found`` again.
+        Args:
+            key: What is going to be filled.
+            token: Identifies the caller; taking a lease again with it extends the lease.
+            ttl_s: How long the lease lasts, seconds.
+            form: The wire form that will be made; each form of a key has a lease of its own.
+            position: The caller's captured position, kept with the lease.
+            since: A lease whose holder captured earlier than this is void: what its holder makes
+                was invalidated meanwhile. It is taken over, and its holder can store no more.
+            seen: The entry that the caller has found useless (invalidated, say); it is not
+                ``Found`` again. Nor is one that is past its freshness.
         """
 
-    async def renew(self, key: CacheKey, *, token: str, ttl_s: float) -> bool:
+    async def renew(self, key: CacheKey, *, token: str, ttl_s: float, form: str = "") -> bool:
         """Extend a lease; False when it is no longer held with ``token``."""
 
-    async def release(self, key: CacheKey, *, token: str) -> None:
-        """Give a lease back; nothing happens when it is not held with ``token``."""
+    async def release(
+        self, key: CacheKey, *, token: str, form: str = "", parallel_s: float = 0.0
+    ) -> None:
+        """Give a lease back; nothing happens when it is not held with ``token``.
+
+        ``parallel_s``: the answer cannot be shared, so for as many seconds nobody waits for another
+        one: ``acquire`` says ``Parallel``.
+        """
 
     async def append(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         """Append to the invalidation log, in order, atomically."""
@@ -200,6 +255,9 @@ class Coordinator(Protocol):
 
     def stats(self) -> CoordinatorStats:
         """Return usage figures without a scan."""
+
+    async def cluster_stats(self) -> ClusterStats:
+        """Ask every node for its figures, and say which processes have read the log how far."""
 
 
 class OpenOperation(Protocol):
@@ -220,8 +278,30 @@ class OpenOperation(Protocol):
 class SynchronousReads(Protocol):
     """What a coordinator may offer besides: reads that never wait, without a coroutine."""
 
-    def fetch_now(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
-        """As ``fetch``, at once."""
+    def fetch_now(self, keys: Sequence[CacheKey], after: Position) -> Fetched | None:
+        """As ``fetch``, at once; None when this read would have to wait."""
+
+
+class ProvenLog(Protocol):
+    """What a networked coordinator offers to a near cache: the log as read ahead of need."""
+
+    @property
+    def proof_age_s(self) -> float:
+        """How long ago the log was last known to be read to its end; infinite before that."""
+
+    def tail_now(self, after: Position) -> Fetched:
+        """Return the log's tail as far as it was read, with no entries and without waiting."""
+
+
+class Probed(Protocol):
+    """What a coordinator offers to its breaker."""
+
+    async def probe(self, *, writes: bool) -> None:
+        """Try the cheapest read, or write, that proves anything.
+
+        Raises:
+            CoordinatorError: It failed.
+        """
 
 
 class Observer(Protocol):

@@ -16,6 +16,7 @@ from routecache_middleware.errors import ConfigurationError
 __all__ = [
     "PROFILES",
     "CachePolicy",
+    "Compression",
     "DecisionScope",
     "Eviction",
     "Mode",
@@ -57,6 +58,13 @@ class Eviction(StrEnum):
 
     S3FIFO = "s3fifo"
     LRU = "lru"
+
+
+class Compression(StrEnum):
+    """How answers are kept outside this process."""
+
+    NONE = "none"
+    ZSTD = "zstd"
 
 
 class Word(Generic[E, W]):
@@ -171,11 +179,27 @@ class Settings:
         credential_headers: Further request headers (lower case) that identify the caller.
         secret: Deployment secret: keys every hash, so that stored keys reveal no prompts. Use at
             least 16 bytes. Must be equal in all processes that share a coordinator.
+        previous_secrets: Former deployment secrets, latest first: answers stored under them are
+            still found, and everything new is stored under ``secret``. For the time it takes the
+            old entries to expire.
         max_request_bytes: Larger request bodies stream through uncached.
         max_result_bytes: Larger answers are not stored.
         max_capture_bytes: Bytes of answers being recorded at one time, over all requests.
         max_memory_bytes: Budget of the memory coordinator, all layers together.
         eviction: What the memory coordinator drops first: ``s3fifo`` or ``lru``.
+        near: Whether a networked coordinator gets a cache inside this process in front of it.
+        near_bytes: Budget of that cache.
+        max_disconnected_s: How long that cache goes on answering when the coordinator cannot be
+            reached; after that, nothing it holds is served.
+        coordinator_timeout_s: How long one request waits for a networked coordinator, all its
+            lookups together. Then it goes on without.
+        lease_ttl_s: How long a process that makes an answer for others may be silent before one of
+            them takes over.
+        max_wait_s: How long a request waits for an answer that another process is making.
+        stream_wait_s: The same for a streamed answer, of which other processes see nothing before
+            it is complete.
+        compression: ``zstd`` or ``none``: how answers of 1 KB and more are kept in coordinators
+            outside this process. ``zstd`` needs the extra of that name.
         max_lag_bytes: How far the slowest reader of a shared live answer may fall behind before
             the app is held back.
         slow_reader_timeout_s: How long the app is held back before that reader is cut off.
@@ -204,11 +228,20 @@ class Settings:
     auth_ttl_s: float = 60.0
     credential_headers: frozenset[str] = frozenset()
     secret: bytes = b""
+    previous_secrets: tuple[bytes, ...] = ()
     max_request_bytes: int = 1_048_576
     max_result_bytes: int = 1_048_576
     max_capture_bytes: int = 67_108_864
     max_memory_bytes: int = 268_435_456
     eviction: Word[Eviction, Literal["s3fifo", "lru"]] = Word(Eviction.S3FIFO)
+    near: bool = True
+    near_bytes: int = 67_108_864
+    max_disconnected_s: float = 5.0
+    coordinator_timeout_s: float = 0.05
+    lease_ttl_s: float = 6.0
+    max_wait_s: float = 120.0
+    stream_wait_s: float = 1.0
+    compression: Word[Compression, Literal["none", "zstd"]] = Word(Compression.NONE)
     max_lag_bytes: int = 1_048_576
     slow_reader_timeout_s: float = 5.0
     hash_in_thread_bytes: int = 65_536
@@ -229,16 +262,16 @@ class Settings:
             if not (_is_amount(value) and isinstance(value, int)):
                 raise _wrong(name, value, "a whole number of bytes, 0 or more")
         for name in _FLAGS:
-            value = getattr(self, name)
-            if not isinstance(value, bool):
-                raise _wrong(name, value, "True or False")
+            _check_flag(name, getattr(self, name))
         if not isinstance(self.router_version, str):
             raise _wrong("router_version", self.router_version, "text")
         if self.routed_models is not None:
             _freeze_set(self, "routed_models")
         _freeze_set(self, "credential_headers")
         _check_lower_case(self, "credential_headers")
-        _check_secret(self.secret)
+        _check_secrets(self)
+        if self.lease_ttl_s < _MIN_LEASE_S:
+            raise _wrong("lease_ttl_s", self.lease_ttl_s, f"at least {_MIN_LEASE_S} seconds")
 
     @classmethod
     def profile(cls, name: str, **overrides: object) -> Self:
@@ -272,6 +305,7 @@ class Settings:
                 assert_never(layer)
 
 
+_MIN_LEASE_S = 0.5  # renewed at a third of that
 _MIN_SECRET_BYTES = 16
 _MAX_SECRET_BYTES = 64  # BLAKE2b's key size limit, RFC 7693 section 2.1
 _ENUMS: dict[str, type[StrEnum]] = {
@@ -279,6 +313,7 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "decision_scope": DecisionScope,
     "tenancy": Tenancy,
     "eviction": Eviction,
+    "compression": Compression,
 }
 _DURATIONS = (
     "routing_ttl_s",
@@ -288,10 +323,16 @@ _DURATIONS = (
     "auth_ttl_s",
     "slow_reader_timeout_s",
     "drain_timeout_s",
+    "max_disconnected_s",
+    "coordinator_timeout_s",
+    "lease_ttl_s",
+    "max_wait_s",
+    "stream_wait_s",
 )
 _FLAGS = (
     "result_caching",
     "coalescing",
+    "near",
     "allow_anonymous",
     "authenticated_upstream",
     "response_headers",
@@ -302,6 +343,7 @@ _SIZES = (
     "max_result_bytes",
     "max_capture_bytes",
     "max_memory_bytes",
+    "near_bytes",
     "max_lag_bytes",
     "hash_in_thread_bytes",
     "memo_bytes",
@@ -339,14 +381,30 @@ def _check_lower_case(record: Settings | CachePolicy, name: str) -> None:
         raise _wrong(name, bad, "header names in lower case")
 
 
-def _check_secret(secret: object) -> None:
+def _check_secret(name: str, secret: object) -> None:
     if not isinstance(secret, bytes):  # its value never stands in an error
-        raise _wrong("secret", f"<{type(secret).__name__}>", "bytes")
+        raise _wrong(name, f"<{type(secret).__name__}>", "bytes")
     length = len(secret)
     if secret and length < _MIN_SECRET_BYTES:
-        raise _wrong("secret", f"<{length} bytes>", f"at least {_MIN_SECRET_BYTES} bytes, or none")
+        raise _wrong(name, f"<{length} bytes>", f"at least {_MIN_SECRET_BYTES} bytes, or none")
     if length > _MAX_SECRET_BYTES:
-        raise _wrong("secret", f"<{length} bytes>", f"at most {_MAX_SECRET_BYTES} bytes")
+        raise _wrong(name, f"<{length} bytes>", f"at most {_MAX_SECRET_BYTES} bytes")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "True or False")
+
+
+def _check_secrets(settings: Settings) -> None:
+    _check_secret("secret", settings.secret)
+    secrets: object = settings.previous_secrets
+    if not isinstance(secrets, list | tuple):
+        kind = type(secrets).__name__
+        raise _wrong("previous_secrets", f"<{kind}>", "a list of secrets, each of them bytes")
+    for secret in secrets:
+        _check_secret("previous_secrets", secret)
+    object.__setattr__(settings, "previous_secrets", tuple(secrets))
 
 
 def _wrong(name: str, value: object, remedy: str) -> ConfigurationError:

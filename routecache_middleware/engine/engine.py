@@ -105,7 +105,7 @@ class Engine:
         self.acceptance = Acceptance(settings.auth_ttl_s, clock)
         self._owns_coordinator = owns_coordinator  # whoever built it closes it
         reads = getattr(coordinator, "fetch_now", None)  # SynchronousReads, an optional capability
-        self._fetch_now: Callable[[Sequence[CacheKey], Position], Fetched] | None = reads
+        self._fetch_now: Callable[[Sequence[CacheKey], Position], Fetched | None] | None = reads
         self._opened_in: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -172,16 +172,19 @@ class Engine:
         return self._found(span, self._judge(key, fetched.entries[0], max_age_s, tags))
 
     def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
-        """As :meth:`lookup`, where the coordinator reads without waiting; elsewhere None."""
+        """As :meth:`lookup`, where the coordinator can read it without waiting; else None."""
         fetch_now = self._fetch_now
         if fetch_now is None or self._owed.rows:
             return None
         table = self.table
-        span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
             fetched = fetch_now((key,), table.position)
         except BaseException as error:  # noqa: BLE001 - as in lookup
+            span = self.observer.begin(_GET, layer, model=model, verb=verb)
             return self._failed(span, error)
+        if fetched is None:
+            return None
+        span = self.observer.begin(_GET, layer, model=model, verb=verb)
         if fetched.position != table.position or fetched.is_rewound:
             self._learn(fetched)
         entry = fetched.entries[0]

@@ -50,6 +50,7 @@ _EXPECTED: Final[dict[object, str]] = {
     frozenset[str]: "a list, in the environment separated by commas",
     frozenset[str] | None: "a list, in the environment separated by commas, or none",
     int: "a whole number",
+    tuple[bytes, ...]: "a list of texts, in the environment separated by commas",
     Literal["auto"] | bool: '"auto", true or false',
     str: "text",
 }
@@ -121,7 +122,9 @@ class _Found:
 
     def wrong(self, remedy: str) -> ConfigurationError:
         # A URL may hold a password.
-        value = "<hidden>" if self.name in {"secret", "url"} else repr(self.value)
+        value = (
+            "<hidden>" if self.name in {"secret", "previous_secrets", "url"} else repr(self.value)
+        )
         return ConfigurationError(
             f"{self.where}: setting {self.name} is {value}; it has to be {remedy}"
         )
@@ -216,10 +219,20 @@ def _converted(found: _Found, hint: object) -> object:
             return value.encode("utf-8", "surrogateescape")  # as os.environ decoded it
         if hint in (frozenset[str], frozenset[str] | None):
             return frozenset(word for part in value.split(",") if (word := part.strip()))
+    if hint == tuple[bytes, ...]:
+        return _secrets(found)
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError:  # not chained: its text may quote a secret
         raise found.wrong(_EXPECTED[hint]) from None
+
+
+def _secrets(found: _Found) -> tuple[bytes, ...]:
+    value = found.value
+    texts = [part for part in value.split(",") if part] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise found.wrong(_EXPECTED[tuple[bytes, ...]])
+    return tuple(text.encode("utf-8", "surrogateescape") for text in texts)
 
 
 def _check_name(kind: type[Settings | CachePolicy], name: str, where: str) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from routecache_middleware import CachePolicy, RouteCache, RouteCacheMiddleware, Settings
 from routecache_middleware.adapters.asgi.types import ASGIApp
+from routecache_middleware.testing.clock import FakeClock
 from tests.support.apps import ScriptedApp
 from tests.support.asgi import settle
-from tests.support.clock import FakeClock
 
 
 class Gateway:

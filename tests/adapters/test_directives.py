@@ -5,11 +5,11 @@ import json
 import pytest
 
 from routecache_middleware import CachePolicy
+from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer
 from tests.support.asgi import KEY, Options, fetch
 from tests.support.chat import ask, completion
-from tests.support.clock import FakeClock
 
 
 def asking(value: bytes, name: bytes = b"cache-control") -> Options:

@@ -13,11 +13,11 @@ from routecache_middleware.core.models import Position
 from routecache_middleware.core.ports import Fetched
 from routecache_middleware.dialects import openai_chat, openai_stream
 from routecache_middleware.errors import CoordinatorError
+from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer
 from tests.support.asgi import fetch, scope_of
 from tests.support.chat import ask, completion
-from tests.support.clock import FakeClock
 
 
 class Faulty(MemoryCoordinator):

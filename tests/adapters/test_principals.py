@@ -16,10 +16,10 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
 
 from routecache_middleware.adapters.asgi.types import Scope
+from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer
 from tests.support.asgi import Client, Options, fetch, settle
-from tests.support.clock import FakeClock
 
 VECTORS = Path(__file__).parent.parent / "fixtures" / "xxh3_collision_vectors.json"
 

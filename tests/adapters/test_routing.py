@@ -6,11 +6,11 @@ import json
 import pytest
 
 from routecache_middleware import LLMRequest, RoutingDecision
+from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, sse_answer
 from tests.support.asgi import KEY, Client, fetch, settle
 from tests.support.chat import ask, chunks
-from tests.support.clock import FakeClock
 
 
 class Router:

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from routecache_middleware.errors import TruncatedResponseError
+from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer, sse_answer
 from tests.support.asgi import Client, fetch, settle
 from tests.support.chat import ask, chunks, completion
-from tests.support.clock import FakeClock
 
 PIECES = chunks()
 STREAM = ask(stream=True)

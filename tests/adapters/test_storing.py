@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from routecache_middleware import CachePolicy
+from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer, sse_answer
 from tests.support.asgi import Client, fetch
 from tests.support.chat import ask, chunks, completion
-from tests.support.clock import FakeClock
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 STREAM = ask(stream=True)

@@ -25,9 +25,9 @@ from routecache_middleware import (
     Settings,
 )
 from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
+from routecache_middleware.testing.clock import FakeClock
 from tests.support.asgi import scope_of
 from tests.support.chat import completion
-from tests.support.clock import FakeClock
 
 ANSWER = completion()
 

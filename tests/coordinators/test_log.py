@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from routecache_middleware.coordinators.log import InvalidationLog
 from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.models import Position, Scope
-from tests.support.clock import FakeClock
+from routecache_middleware.testing.clock import FakeClock
 
 
 def rows(count: int) -> list[InvalidationRow]:

@@ -13,7 +13,7 @@ from routecache_middleware.coordinators.url import mask_url
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.settings import Eviction, Settings
 from routecache_middleware.errors import ConfigurationError
-from tests.support.clock import FakeClock
+from routecache_middleware.testing.clock import FakeClock
 
 
 def build(url: str, settings: Settings | None = None) -> MemoryCoordinator:

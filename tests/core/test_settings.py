@@ -9,6 +9,7 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.settings import (
     PROFILES,
     CachePolicy,
+    Compression,
     DecisionScope,
     Eviction,
     Mode,
@@ -65,16 +66,17 @@ def test_each_layer_has_its_own_ttl() -> None:
         ("decision_scope", DecisionScope),
         ("tenancy", Tenancy),
         ("eviction", Eviction),
+        ("compression", Compression),
     ],
 )
 def test_plain_words_are_accepted_for_enums(
-    name: str, kind: type[Mode | DecisionScope | Tenancy | Eviction]
+    name: str, kind: type[Mode | DecisionScope | Tenancy | Eviction | Compression]
 ) -> None:
     for member in kind:
         assert getattr(Settings.profile("production", **{name: member.value}), name) is member
 
 
-@pytest.mark.parametrize("name", ["mode", "decision_scope", "tenancy", "eviction"])
+@pytest.mark.parametrize("name", ["mode", "decision_scope", "tenancy", "eviction", "compression"])
 @pytest.mark.parametrize("value", ["sideways", 3, None])
 def test_a_word_that_is_none_of_the_choices_is_named_with_the_choices(
     name: str, value: object
@@ -106,7 +108,7 @@ def test_a_size_is_a_whole_number_of_bytes(name: str, value: object) -> None:
     assert str(caught.value) == expected
 
 
-@pytest.mark.parametrize("name", [*DURATIONS, *SIZES])
+@pytest.mark.parametrize("name", sorted({*DURATIONS, *SIZES} - {"lease_ttl_s"}))
 def test_zero_is_allowed(name: str) -> None:
     assert getattr(Settings.profile("production", **{name: 0}), name) == 0
 
@@ -303,3 +305,18 @@ def test_every_setting_is_documented(kind: type[Settings | CachePolicy]) -> None
     documentation = inspect.cleandoc(kind.__doc__ or "")  # Python 3.13 strips it, others do not
     for field in fields(kind):
         assert f"\n    {field.name}: " in documentation
+
+
+def test_a_lease_lasts_long_enough_to_be_renewed() -> None:
+    with pytest.raises(ConfigurationError, match=r"lease_ttl_s is 0\.1; it has to be at least 0\.5"):
+        Settings(lease_ttl_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "shown"),
+    [(b"only-one-secret-", "<bytes>"), (["text-of-16-bytes"], "<str>"), ([b"short"], "<5 bytes>")],
+)
+def test_previous_secrets_are_a_list_of_secrets(secrets: Any, shown: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"previous_secrets is '{shown}'"):
+        Settings(previous_secrets=secrets)
+    assert Settings(previous_secrets=[b"x" * 16]).previous_secrets == (b"x" * 16,)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import pytest
 
 from routecache_middleware.engine.acceptance import Acceptance
-from tests.support.clock import FakeClock
+from routecache_middleware.testing.clock import FakeClock
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from routecache_middleware.coordinators.memory import MemoryCoordinator
+from routecache_middleware.core.cluster import ClusterStats
 from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
@@ -38,8 +39,8 @@ from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine import owed as module
 from routecache_middleware.engine.publishing import publish_load
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
+from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.wiring.cache import RouteCache
-from tests.support.clock import FakeClock
 
 HASH = "ab" * 16
 Record = LookupFinished | WaitFinished | PutFinished | RemoveFinished
@@ -84,6 +85,7 @@ class Faulty:
     """A coordinator whose methods fail on demand."""
 
     is_shared = False
+    poll_s = 0.05
 
     def __init__(self, inner: MemoryCoordinator) -> None:
         self.inner = inner
@@ -115,9 +117,9 @@ class Faulty:
         await self._pass("fetch")
         return await self.inner.fetch(keys, after)
 
-    async def store(self, key: CacheKey, entry: Entry, *, token: str | None = None) -> bool:
+    async def store(self, key: CacheKey, entry: Entry, **lease: Any) -> bool:
         await self._pass("store")
-        return await self.inner.store(key, entry, token=token)
+        return await self.inner.store(key, entry, **lease)
 
     async def append(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         await self._pass("append")
@@ -126,16 +128,17 @@ class Faulty:
     async def delete(self, key: CacheKey) -> None:
         raise NotImplementedError
 
-    async def acquire(
-        self, key: CacheKey, *, token: str, ttl_s: float, seen: Entry | None = None
-    ) -> Acquired:
-        raise NotImplementedError
+    async def acquire(self, key: CacheKey, **terms: Any) -> Acquired:
+        await self._pass("acquire")
+        return await self.inner.acquire(key, **terms)
 
-    async def renew(self, key: CacheKey, *, token: str, ttl_s: float) -> bool:
-        raise NotImplementedError
+    async def renew(self, key: CacheKey, **terms: Any) -> bool:
+        await self._pass("renew")
+        return await self.inner.renew(key, **terms)
 
-    async def release(self, key: CacheKey, *, token: str) -> None:
-        raise NotImplementedError
+    async def release(self, key: CacheKey, **terms: Any) -> None:
+        await self._pass("release")
+        await self.inner.release(key, **terms)
 
     def events(self) -> AsyncIterator[CoordinatorEvent]:
         raise NotImplementedError
@@ -145,6 +148,9 @@ class Faulty:
 
     def stats(self) -> CoordinatorStats:
         return self.inner.stats()
+
+    async def cluster_stats(self) -> ClusterStats:
+        raise NotImplementedError
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from routecache_middleware.core.settings import CachePolicy, Mode, Settings
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.get_or_compute import get_or_compute
 from routecache_middleware.engine.single_flight import SingleFlight
+from routecache_middleware.testing.clock import FakeClock
 from tests.engine.test_engine import Watcher
-from tests.support.clock import FakeClock
 
 
 class Text(msgspec.Struct):

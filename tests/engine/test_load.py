@@ -6,7 +6,7 @@ import pytest
 
 from routecache_middleware.engine import load as module
 from routecache_middleware.engine.load import LoadTracker
-from tests.support.clock import FakeClock
+from routecache_middleware.testing.clock import FakeClock
 
 
 @pytest.fixture

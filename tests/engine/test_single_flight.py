@@ -16,7 +16,7 @@ from routecache_middleware.core.events import (
 from routecache_middleware.core.models import Outcome, Position
 from routecache_middleware.core.ports import OpenOperation
 from routecache_middleware.engine.single_flight import SingleFlight
-from tests.support.clock import FakeClock
+from routecache_middleware.testing.clock import FakeClock
 
 KEY = "route:x"
 

@@ -20,9 +20,9 @@ from routecache_middleware.core.models import (
 from routecache_middleware.core.settings import Mode, Settings
 from routecache_middleware.core.stats import CacheStats, LayerStats
 from routecache_middleware.errors import ConfigurationError
+from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.wiring.cache import RouteCache
 from tests.engine.test_engine import Watcher
-from tests.support.clock import FakeClock
 
 ODD_IDS = [
     "",

@@ -57,6 +57,20 @@ def test_argument_over_environment_over_file_over_profile_over_default(toml: Pat
     assert load_settings(toml_path=toml, environ={}).result_ttl_s == 11.0
 
 
+def test_previous_secrets_are_a_list_wherever_they_are_set(tmp_path: Path) -> None:
+    expected = (b"former-secret-16", b"older-secret-16b")
+    variable = {"ROUTECACHE_PREVIOUS_SECRETS": "former-secret-16,older-secret-16b"}
+    assert load_settings(environ=variable).previous_secrets == expected
+    path = tmp_path / "routecache.toml"
+    path.write_text(
+        '[routecache]\nprevious_secrets = ["former-secret-16", "older-secret-16b"]', "utf-8"
+    )
+    assert load_settings(toml_path=path, environ={}).previous_secrets == expected
+    path.write_text("[routecache]\nprevious_secrets = [1]", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"previous_secrets is <hidden>; it has to be a"):
+        load_settings(toml_path=path, environ={})
+
+
 @pytest.mark.parametrize(
     ("profile", "environ", "routing_ttl_s"),
     [
@@ -163,7 +177,7 @@ def test_no_setting_could_be_taken_for_one_of_the_policy_or_the_admin_app() -> N
 
 def test_every_kind_of_setting_has_words_for_what_it_should_be() -> None:
     hints = {**get_type_hints(Settings), **get_type_hints(CachePolicy)}
-    enums = {"mode", "decision_scope", "tenancy", "eviction"}
+    enums = {"mode", "decision_scope", "tenancy", "eviction", "compression"}
     assert {hints[name] for name in hints.keys() - enums} == set(config._EXPECTED)
 
 

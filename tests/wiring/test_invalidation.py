@@ -8,8 +8,8 @@ from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.reports import InvalidationReport
 from routecache_middleware.core.settings import Settings
+from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.wiring.cache import RouteCache
-from tests.support.clock import FakeClock
 
 EVERYTHING = frozenset(
     {

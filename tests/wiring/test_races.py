@@ -12,8 +12,8 @@ from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import ModelMetadata, QueryResult, RoutingDecision
 from routecache_middleware.core.settings import Settings
+from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.wiring.cache import RouteCache
-from tests.support.clock import FakeClock
 
 
 @pytest.fixture

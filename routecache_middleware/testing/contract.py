@@ -1,7 +1,11 @@
 """The rules of the Coordinator port. Every backend subclasses this and passes, or does not ship.
 
-A backend provides the fixture ``coordinator`` (opened). One that cannot be driven by the fake clock
-overrides ``let_time_pass`` with a real wait, and ``tick_s`` with a duration that is worth waiting.
+A backend provides the fixture ``coordinator`` (opened, empty). One that cannot be driven by the
+fake clock overrides ``clock`` with a real one, ``let_time_pass`` with a real wait, and ``tick_s``
+with a duration that is worth waiting.
+
+A log may begin with a row for ``all``. It says that nothing captured before is current, which a
+backend needs whose log can be lost while its entries stay.
 """
 
 import asyncio
@@ -11,22 +15,31 @@ from typing import ClassVar
 import pytest
 from msgspec.structs import replace
 
-from routecache_middleware.core.invalidation import InvalidationRow, model_scope, tag_scope
+from routecache_middleware.core.cluster import NodeState
+from routecache_middleware.core.invalidation import (
+    ALL,
+    InvalidationRow,
+    LoggedRow,
+    model_scope,
+    tag_scope,
+)
 from routecache_middleware.core.keys import CacheKey, Layer, model_key, result_key, route_key
-from routecache_middleware.core.models import Entry, Position, Scope
+from routecache_middleware.core.models import START, Entry, Position, Scope
 from routecache_middleware.core.ports import (
     Coordinator,
     CoordinatorEvent,
+    Fetched,
     Filled,
     Follower,
     Found,
     Invalidated,
     Leader,
+    Parallel,
+    Released,
 )
-from tests.support.clock import FakeClock
+from routecache_middleware.testing.clock import FakeClock
 
 KEY = result_key("0123456789abcdef0123456789abcdef", "gpt-4o", "acme")
-START = Position(0)
 
 ODD_PARTS = [
     "",
@@ -46,6 +59,12 @@ ODD_PARTS = [
 
 def row(model_id: str) -> InvalidationRow:
     return InvalidationRow(model_scope(model_id))
+
+
+def logged(fetched: Fetched) -> list[LoggedRow]:
+    """Rows of the log, without the one for ``all`` that it may begin with."""
+    rows = list(fetched.rows)
+    return rows[1:] if rows and rows[0].row == InvalidationRow(ALL) else rows
 
 
 class CoordinatorContract:
@@ -118,7 +137,7 @@ class CoordinatorContract:
         fetched = await coordinator.fetch((), START)
         assert not fetched.entries
         assert fetched.position == receipt.position
-        assert len(fetched.rows) == 1
+        assert len(logged(fetched)) == 1
 
     async def test_a_second_store_replaces_the_first(
         self, coordinator: Coordinator, clock: FakeClock
@@ -223,8 +242,8 @@ class CoordinatorContract:
         second = await coordinator.append((row("b"), row("c")))
         third = await coordinator.append((row("d"),))
         assert START < first.position < second.position < third.position
-        rows = (await coordinator.fetch((), START)).rows
-        positions = [logged.position for logged in rows]
+        rows = logged(await coordinator.fetch((), START))
+        positions = [one.position for one in rows]
         assert positions == sorted(set(positions))
 
     async def test_rows_come_back_in_order_with_their_conditions(
@@ -237,7 +256,7 @@ class CoordinatorContract:
         ]
         receipt = await coordinator.append(rows)
         fetched = await coordinator.fetch((), START)
-        assert [logged.row for logged in fetched.rows] == rows
+        assert [one.row for one in logged(fetched)] == rows
         assert fetched.rows[-1].position == fetched.position == receipt.position
         assert not fetched.is_rewound
 
@@ -247,7 +266,7 @@ class CoordinatorContract:
         first = await coordinator.append((row("a"),))
         await coordinator.append((row("b"),))
         fetched = await coordinator.fetch((), first.position)
-        assert [logged.row for logged in fetched.rows] == [row("b")]
+        assert [one.row for one in fetched.rows] == [row("b")]
         again = await coordinator.fetch((), fetched.position)
         assert not again.rows
         assert again.position == fetched.position
@@ -283,11 +302,11 @@ class CoordinatorContract:
             return (await coordinator.append(rows)).position
 
         ends = await asyncio.gather(*(append(number) for number in range(50)))
-        logged = (await coordinator.fetch((), START)).rows
-        assert len({entry.position for entry in logged}) == len(logged) == 150
-        assert set(ends) == {entry.position for entry in logged[2::3]}
+        rows = logged(await coordinator.fetch((), START))
+        assert len({one.position for one in rows}) == len(rows) == 150
+        assert set(ends) == {one.position for one in rows[2::3]}
         for first in range(0, 150, 3):
-            scopes = [str(entry.row.scope) for entry in logged[first : first + 3]]
+            scopes = [str(one.row.scope) for one in rows[first : first + 3]]
             assert len({scope.rpartition("-")[0] for scope in scopes}) == 1
 
     async def test_invalidating_leaves_the_entry_for_the_reader_to_judge(
@@ -299,7 +318,7 @@ class CoordinatorContract:
         await coordinator.append((row("m"),))
         fetched = await coordinator.fetch((KEY,), START)
         assert fetched.entries[0] in (entry, None)
-        assert [logged.row for logged in fetched.rows] == [row("m")]
+        assert [one.row for one in logged(fetched)] == [row("m")]
 
     # -- leases
 
@@ -404,6 +423,47 @@ class CoordinatorContract:
         await self.let_time_pass(clock, 2.0 * self.tick_s)
         assert await coordinator.acquire(KEY, token="a", ttl_s=self.tick_s) == Leader("a")
 
+    async def test_each_wire_form_has_a_lease_of_its_own(
+        self, coordinator: Coordinator, clock: FakeClock
+    ) -> None:
+        await coordinator.acquire(KEY, token="a", ttl_s=self.tick_s, form="json")
+        other = await coordinator.acquire(KEY, token="b", ttl_s=self.tick_s, form="stream")
+        assert other == Leader("b")
+        assert not await coordinator.renew(KEY, token="a", ttl_s=self.tick_s, form="stream")
+        assert not await coordinator.store(KEY, self.entry(clock), token="a", form="stream")
+        assert await coordinator.renew(KEY, token="a", ttl_s=self.tick_s, form="json")
+        assert await coordinator.store(KEY, self.entry(clock), token="b", form="stream")
+
+    async def test_the_lease_of_a_doomed_leader_is_taken_over(
+        self, coordinator: Coordinator, clock: FakeClock
+    ) -> None:
+        """What it makes was invalidated meanwhile: nobody waits for it, and it stores nothing."""
+        early = (await coordinator.append((row("a"),))).position
+        late = (await coordinator.append((row("m"),))).position
+        ttl_s = self.tick_s
+        await coordinator.acquire(KEY, token="a", ttl_s=ttl_s, position=early)
+        waiting = await coordinator.acquire(KEY, token="b", ttl_s=ttl_s, position=late, since=early)
+        assert isinstance(waiting, Follower)
+        leading = await coordinator.acquire(KEY, token="b", ttl_s=ttl_s, position=late, since=late)
+        assert leading == Leader("b")
+        assert not await coordinator.store(KEY, self.entry(clock), token="a")
+        again = await coordinator.acquire(KEY, token="c", ttl_s=ttl_s, position=late, since=late)
+        assert isinstance(again, Follower)
+
+    async def test_nobody_waits_for_what_cannot_be_shared(
+        self, coordinator: Coordinator, clock: FakeClock
+    ) -> None:
+        await coordinator.acquire(KEY, token="a", ttl_s=self.tick_s)
+        await coordinator.release(KEY, token="b", parallel_s=self.tick_s)
+        assert isinstance(await coordinator.acquire(KEY, token="b", ttl_s=1.0), Follower)
+        await coordinator.release(KEY, token="a", parallel_s=self.tick_s)
+        answer = await coordinator.acquire(KEY, token="b", ttl_s=self.tick_s)
+        assert isinstance(answer, Parallel)
+        assert 0 < answer.remaining_s <= self.tick_s
+        assert not await coordinator.renew(KEY, token="a", ttl_s=self.tick_s)
+        await self.let_time_pass(clock, 1.5 * self.tick_s)
+        assert await coordinator.acquire(KEY, token="b", ttl_s=self.tick_s) == Leader("b")
+
     # -- events
 
     async def test_events_tell_of_rows_and_fills(
@@ -416,7 +476,19 @@ class CoordinatorContract:
         await coordinator.store(KEY, self.entry(clock), token="a")
         events = await listener.until(lambda seen: Filled(KEY) in seen)
         rows = [r for event in events if isinstance(event, Invalidated) for r in event.rows]
-        assert [(logged.position, logged.row) for logged in rows] == [(receipt.position, row("m"))]
+        assert [(one.position, one.row) for one in rows] == [(receipt.position, row("m"))]
+        await coordinator.aclose()
+        await listener.ended()
+
+    async def test_events_tell_who_waits_of_a_lease_that_came_to_nothing(
+        self, coordinator: Coordinator
+    ) -> None:
+        listener = _Listener(coordinator)
+        await listener.start()
+        await coordinator.acquire(KEY, token="a", ttl_s=self.tick_s)
+        assert isinstance(await coordinator.acquire(KEY, token="b", ttl_s=self.tick_s), Follower)
+        await coordinator.release(KEY, token="a")
+        await listener.until(lambda seen: Released(KEY) in seen)
         await coordinator.aclose()
         await listener.ended()
 
@@ -438,7 +510,7 @@ class CoordinatorContract:
         after = await coordinator.append((row("c"),))
         assert after.position > before.position
         fetched = await coordinator.fetch((), START)
-        assert fetched.is_rewound or len(fetched.rows) == 3
+        assert fetched.is_rewound or len(logged(fetched)) == 3
         assert await coordinator.store(KEY, self.entry(clock))
         assert await self.read(coordinator) is not None
 
@@ -484,7 +556,18 @@ class CoordinatorContract:
         assert usage.entries == 1 or stats.age_s > 0
         assert usage.bytes <= usage.limit_bytes
 
+    async def test_cluster_stats_name_nodes_and_where_the_log_ends(
+        self, coordinator: Coordinator
+    ) -> None:
+        receipt = await coordinator.append((row("m"),))
+        stats = await coordinator.cluster_stats()
+        assert stats.position >= receipt.position
+        assert stats.count(NodeState.UP) == len(stats.nodes) >= 1
+        assert all(node.name and "@" not in node.name for node in stats.nodes)
+        assert all(process.process for process in stats.processes)
+
     async def test_it_says_who_it_is(self, coordinator: Coordinator) -> None:
+        assert coordinator.poll_s > 0
         assert coordinator.name.isascii()
         assert coordinator.is_shared in (True, False)
 

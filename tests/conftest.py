@@ -1,0 +1,5 @@
+"""What has to happen before any test module is imported."""
+
+import pytest
+
+pytest.register_assert_rewrite("routecache_middleware.testing.contract")
