@@ -3,3 +3,5 @@
 import pytest
 
 pytest.register_assert_rewrite("routecache_middleware.testing.contract")
+
+pytest_plugins = ["tests.support.fixtures"]
