@@ -15,8 +15,9 @@ if TYPE_CHECKING:
         QueryResult,
         RoutingDecision,
     )
+    from routecache_middleware.core.policy import CachePolicy
     from routecache_middleware.core.request import LLMRequest
-    from routecache_middleware.core.settings import CachePolicy, Settings
+    from routecache_middleware.core.settings import Settings
     from routecache_middleware.core.stats import CacheStats
     from routecache_middleware.errors import RouteCacheError
     from routecache_middleware.wiring.cache import RouteCache
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CachePolicy": "core.settings",
+    "CachePolicy": "core.policy",
     "CacheStats": "core.stats",
     "LLMRequest": "core.request",
     "LoadMetrics": "core.models",

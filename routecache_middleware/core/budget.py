@@ -7,9 +7,9 @@ coordinator that hangs once and not at every step.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 
-__all__ = ["Budget", "current_budget", "open_budget"]
+__all__ = ["Budget", "current_budget", "open_budget", "unbudgeted", "use_budget"]
 
 
 class Budget:
@@ -48,8 +48,22 @@ def open_budget(total_s: float | None) -> Iterator[Budget | None]:
     Inside what another request began, such as work in the background, None is what ends its budget.
     """
     budget = None if total_s is None else Budget(total_s)
+    with use_budget(budget):
+        yield budget
+
+
+@contextmanager
+def use_budget(budget: Budget | None) -> Iterator[None]:
+    """Go on spending ``budget`` in this context, after other things were done without one."""
     token = _current.set(budget)
     try:
-        yield budget
+        yield
     finally:
         _current.reset(token)
+
+
+def unbudgeted() -> Context:
+    """Return a copy of this context without a budget, for work that no request waits for."""
+    context = copy_context()
+    context.run(_current.set, None)
+    return context

@@ -25,8 +25,8 @@ from hashlib import blake2b
 import msgspec
 
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode, encode, normalise
+from routecache_middleware.core.choices import DecisionScope
 from routecache_middleware.core.dialect import Dialect
-from routecache_middleware.core.settings import DecisionScope
 from routecache_middleware.errors import ConfigurationError
 
 __all__ = [

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from routecache_middleware.core.keys import CacheKey, Layer, escape
-from routecache_middleware.core.models import Entry, Position, Scope
+from routecache_middleware.core.models import START, Entry, Position, Scope
 
 __all__ = [
     "ALL",
@@ -166,6 +166,20 @@ class InvalidationTable:
             or any(logged.position > position for logged in self._conditional.get(scope, ()))
             for scope in (*implied, *scopes)
         )
+
+    def latest(self, key: CacheKey, scopes: Iterable[Scope]) -> Position:
+        """Return where ``key`` or one of ``scopes`` was last invalidated; ``START`` for never.
+
+        What was captured earlier than that is not current. A conditional row counts as if it
+        applied.
+        """
+        implied = (ALL, layer_scope(Layer(key.partition(":")[0])), key_scope(key))
+        latest = START
+        for scope in (*implied, *scopes):
+            latest = max(latest, self._latest.get(scope, START))
+            for logged in self._conditional.get(scope, ()):
+                latest = max(latest, logged.position)
+        return latest
 
     def _is_hit(self, scope: Scope, entry: Entry) -> bool:
         if self._latest.get(scope, 0) > entry.position:

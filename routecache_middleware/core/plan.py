@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.freshness import Freshness, age_s, classify
@@ -17,7 +18,8 @@ from routecache_middleware.core.models import (
     MissReason,
     ResponseMode,
 )
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import Settings
 
 __all__ = [
     "Bypass",

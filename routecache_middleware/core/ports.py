@@ -164,12 +164,14 @@ class CoordinatorStats:
         nodes: Nodes in use.
         age_s: How old the figures are, seconds; 0 when they are exact.
         corrupt_entries: Stored values that could not be read and were taken for misses.
+        near: What each layer holds besides in this process, in front of a shared coordinator.
     """
 
     layers: Mapping[Layer, LayerUsage] = field(default_factory=dict)
     nodes: int = 1
     age_s: float = 0.0
     corrupt_entries: int = 0
+    near: Mapping[Layer, LayerUsage] = field(default_factory=dict)
 
 
 class Coordinator(Protocol):

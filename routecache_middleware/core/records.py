@@ -48,6 +48,7 @@ __all__ = [
     "result_entry",
     "scopes_of",
     "with_tags",
+    "with_tenant",
 ]
 
 _Packed = TypeVar("_Packed", RoutingDecision, ModelMetadata, LoadMetrics)
@@ -89,6 +90,15 @@ def scopes_of(tenant: str, models: Iterable[str], tags: Iterable[str] = ()) -> t
 def with_tags(entry: Entry, tags: Iterable[str]) -> Entry:
     """Return ``entry`` as if it had been stored with ``tags`` as well."""
     return structs.replace(entry, scopes=(*entry.scopes, *map(tag_scope, tags)))
+
+
+def with_tenant(entry: Entry, tenant: str) -> Entry:
+    """Return ``entry`` as if it had been stored for ``tenant`` as well."""
+    models = [scope.partition(":")[2] for scope in entry.scopes if scope.startswith("model:")]
+    own = tenant_scope(tenant)
+    name = own.partition(":")[2]  # escaped, as the models' names are
+    also = [Scope(f"tenant-model:{name}:{model}") for model in models]
+    return structs.replace(entry, scopes=(*entry.scopes, own, *also))
 
 
 def metadata_key(model_id: str, tenant: str = "") -> CacheKey:

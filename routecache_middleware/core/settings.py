@@ -1,89 +1,33 @@
-"""Settings and CachePolicy: pure records. Every field is documented here and in the README.
+"""Settings: how the cache behaves. Every field is documented here and in the README.
 
-Durations are float seconds, sizes are bytes. Both records validate themselves: a wrong value is a
+Durations are float seconds, sizes are bytes. The record validates itself: a wrong value is a
 :class:`ConfigurationError` that names the setting, the value and the remedy.
 """
 
-import sys
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Final, Generic, Literal, Self, TypeVar, assert_never
+from typing import Literal, Self, assert_never
 
+from routecache_middleware.core.checks import (
+    check_flag,
+    check_lower_case,
+    check_secret,
+    freeze_set,
+    is_amount,
+    wrong,
+)
+from routecache_middleware.core.choices import (
+    Compression,
+    DecisionScope,
+    Eviction,
+    Mode,
+    Tenancy,
+    Word,
+)
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.errors import ConfigurationError
 
-__all__ = [
-    "PROFILES",
-    "CachePolicy",
-    "Compression",
-    "DecisionScope",
-    "Eviction",
-    "Mode",
-    "Settings",
-    "Tenancy",
-    "Word",
-]
-
-E = TypeVar("E", bound=StrEnum)
-W = TypeVar("W", bound=str)
-
-
-class Mode(StrEnum):
-    """What the cache does; switchable at run time through ``RouteCache.mode``."""
-
-    ON = "on"
-    OFF = "off"
-    READ_ONLY = "read_only"
-    WRITE_ONLY = "write_only"
-    SHADOW = "shadow"
-
-
-class Tenancy(StrEnum):
-    """Who shares entries with whom."""
-
-    PRINCIPAL = "principal"
-    SHARED = "shared"
-
-
-class DecisionScope(StrEnum):
-    """What a routing decision is keyed on."""
-
-    REQUEST = "request"
-    CONVERSATION = "conversation"
-
-
-class Eviction(StrEnum):
-    """What leaves the memory store first when it is full."""
-
-    S3FIFO = "s3fifo"
-    LRU = "lru"
-
-
-class Compression(StrEnum):
-    """How answers are kept outside this process."""
-
-    NONE = "none"
-    ZSTD = "zstd"
-
-
-class Word(Generic[E, W]):
-    """Type of a field that is set to an enum's member or its plain word, and reads as the member.
-
-    For type checkers alone: the slots of the record take its place, and the record converts.
-    """
-
-    def __init__(self, default: E) -> None:
-        self._default: Final = default
-
-    def __get__(self, instance: object, owner: type) -> E:
-        """Return the default, which is what a dataclass asks a class attribute for."""
-        return self._default
-
-    def __set__(self, instance: object, value: E | W) -> None:
-        """Say what may be assigned; never called."""
-        raise NotImplementedError
-
+__all__ = ["PROFILES", "Settings"]
 
 PROFILES: dict[str, dict[str, float]] = {
     "development": {
@@ -106,49 +50,6 @@ PROFILES: dict[str, dict[str, float]] = {
     },
 }
 """The three TTL profiles."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CachePolicy:
-    """Which requests and answers may be cached.
-
-    Attributes:
-        max_temperature: Requests with a higher sampling temperature are forwarded uncached
-            (``detail=temperature``). None: no limit. A request that names none counts as 1.0.
-        cache_tool_calls: Whether answers that ask the client to call tools are stored. ``"auto"``:
-            only when the request is deterministic (temperature 0 or a seed).
-        finish_reasons: An answer is stored only if every choice finished for one of these reasons.
-        ignored_fields: Further top-level request fields to leave out of the key. Only name fields
-            that can never change an answer.
-        key_headers: Further request headers (lower case) whose values are part of the key.
-        stored_headers: Response headers (lower case) that are stored and replayed. ``set-cookie``,
-            dates, request ids and rate limits never belong here.
-    """
-
-    max_temperature: float | None = None
-    cache_tool_calls: Literal["auto"] | bool = "auto"
-    finish_reasons: frozenset[str] = frozenset({"stop", "length", "tool_calls", "function_call"})
-    ignored_fields: frozenset[str] = frozenset()
-    key_headers: frozenset[str] = frozenset()
-    stored_headers: frozenset[str] = frozenset(
-        {"content-type", "content-language", "openai-model", "openai-version"}
-    )
-
-    def __post_init__(self) -> None:
-        limit = self.max_temperature
-        if limit is not None and not _is_amount(limit):
-            raise _wrong("max_temperature", limit, "a number of at least 0, or None for no limit")
-        if self.cache_tool_calls != "auto" and not isinstance(self.cache_tool_calls, bool):
-            raise _wrong("cache_tool_calls", self.cache_tool_calls, '"auto", True or False')
-        for name in ("finish_reasons", "ignored_fields"):
-            _freeze_set(self, name)
-        for name in ("key_headers", "stored_headers"):
-            _freeze_set(self, name)
-            _check_lower_case(self, name)
-        if "set-cookie" in self.stored_headers:
-            raise _wrong(
-                "stored_headers", "set-cookie", "no set-cookie: a cookie belongs to one client"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,23 +156,23 @@ class Settings:
             _coerce_enum(self, name, kind)
         for name in _DURATIONS:
             value = getattr(self, name)
-            if not _is_amount(value):
-                raise _wrong(name, value, "a finite number of seconds, 0 or more")
+            if not is_amount(value):
+                raise wrong(name, value, "a finite number of seconds, 0 or more")
         for name in _SIZES:
             value = getattr(self, name)
-            if not (_is_amount(value) and isinstance(value, int)):
-                raise _wrong(name, value, "a whole number of bytes, 0 or more")
+            if not (is_amount(value) and isinstance(value, int)):
+                raise wrong(name, value, "a whole number of bytes, 0 or more")
         for name in _FLAGS:
-            _check_flag(name, getattr(self, name))
+            check_flag(name, getattr(self, name))
         if not isinstance(self.router_version, str):
-            raise _wrong("router_version", self.router_version, "text")
+            raise wrong("router_version", self.router_version, "text")
         if self.routed_models is not None:
-            _freeze_set(self, "routed_models")
-        _freeze_set(self, "credential_headers")
-        _check_lower_case(self, "credential_headers")
+            freeze_set(self, "routed_models")
+        freeze_set(self, "credential_headers")
+        check_lower_case(self, "credential_headers")
         _check_secrets(self)
         if self.lease_ttl_s < _MIN_LEASE_S:
-            raise _wrong("lease_ttl_s", self.lease_ttl_s, f"at least {_MIN_LEASE_S} seconds")
+            raise wrong("lease_ttl_s", self.lease_ttl_s, f"at least {_MIN_LEASE_S} seconds")
 
     @classmethod
     def profile(cls, name: str, **overrides: object) -> Self:
@@ -281,7 +182,7 @@ class Settings:
             ConfigurationError: There is no such profile, or an override is wrong.
         """
         if name not in PROFILES:
-            raise _wrong("profile", name, "one of " + ", ".join(PROFILES))
+            raise wrong("profile", name, "one of " + ", ".join(PROFILES))
         unknown = sorted(set(overrides) - {field.name for field in fields(cls)})
         if unknown:
             raise ConfigurationError(
@@ -306,8 +207,6 @@ class Settings:
 
 
 _MIN_LEASE_S = 0.5  # renewed at a third of that
-_MIN_SECRET_BYTES = 16
-_MAX_SECRET_BYTES = 64  # BLAKE2b's key size limit, RFC 7693 section 2.1
 _ENUMS: dict[str, type[StrEnum]] = {
     "mode": Mode,
     "decision_scope": DecisionScope,
@@ -355,57 +254,15 @@ def _coerce_enum(settings: Settings, name: str, kind: type[StrEnum]) -> None:
     try:
         object.__setattr__(settings, name, kind(value))  # accepts the plain word as well
     except ValueError:
-        raise _wrong(name, value, "one of " + ", ".join(kind)) from None
-
-
-def _is_amount(value: object) -> bool:
-    # True is an int to Python, and never what somebody meant by a number.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 <= value <= sys.float_info.max
-
-
-def _freeze_set(record: Settings | CachePolicy, name: str) -> None:
-    """Make a set of strings immutable. One string alone would be taken for its letters."""
-    value = getattr(record, name)
-    if not isinstance(value, AbstractSet | list | tuple) or not all(
-        isinstance(member, str) for member in value
-    ):
-        raise _wrong(name, value, "a set of strings")
-    object.__setattr__(record, name, frozenset(value))
-
-
-def _check_lower_case(record: Settings | CachePolicy, name: str) -> None:
-    bad = sorted(header for header in getattr(record, name) if header != header.lower())
-    if bad:
-        raise _wrong(name, bad, "header names in lower case")
-
-
-def _check_secret(name: str, secret: object) -> None:
-    if not isinstance(secret, bytes):  # its value never stands in an error
-        raise _wrong(name, f"<{type(secret).__name__}>", "bytes")
-    length = len(secret)
-    if secret and length < _MIN_SECRET_BYTES:
-        raise _wrong(name, f"<{length} bytes>", f"at least {_MIN_SECRET_BYTES} bytes, or none")
-    if length > _MAX_SECRET_BYTES:
-        raise _wrong(name, f"<{length} bytes>", f"at most {_MAX_SECRET_BYTES} bytes")
-
-
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise _wrong(name, value, "True or False")
+        raise wrong(name, value, "one of " + ", ".join(kind)) from None
 
 
 def _check_secrets(settings: Settings) -> None:
-    _check_secret("secret", settings.secret)
+    check_secret("secret", settings.secret)
     secrets: object = settings.previous_secrets
     if not isinstance(secrets, list | tuple):
         kind = type(secrets).__name__
-        raise _wrong("previous_secrets", f"<{kind}>", "a list of secrets, each of them bytes")
+        raise wrong("previous_secrets", f"<{kind}>", "a list of secrets, each of them bytes")
     for secret in secrets:
-        _check_secret("previous_secrets", secret)
+        check_secret("previous_secrets", secret)
     object.__setattr__(settings, "previous_secrets", tuple(secrets))
-
-
-def _wrong(name: str, value: object, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"setting {name} is {value!r}; it has to be {remedy}")

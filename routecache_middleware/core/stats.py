@@ -89,6 +89,7 @@ class CacheStats:
         total_keys: Entries in the coordinator, all layers.
         total_keys_age_s: How old that figure is; 0 when exact.
         cluster_nodes: Nodes of the coordinator in use.
+        corrupt_entries: Stored values that this process could not read and took for misses.
         discards: Why answers were not stored: reason to count, where there is one.
         bypasses: Why requests were bypassed: reason to count.
     """
@@ -103,6 +104,7 @@ class CacheStats:
     total_keys: int = 0
     total_keys_age_s: float = 0.0
     cluster_nodes: int = 1
+    corrupt_entries: int = 0
     discards: Mapping[str, int] = field(default_factory=dict)
     bypasses: Mapping[str, int] = field(default_factory=dict)
 

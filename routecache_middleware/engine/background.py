@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 
+from routecache_middleware.core.budget import unbudgeted
 from routecache_middleware.engine.eager import start_eagerly
 
 __all__ = ["Background"]
@@ -30,7 +31,11 @@ class Background:
     def run(self, coroutine: Coroutine[object, object, None]) -> None:
         """Run ``coroutine``, inline as far as it goes without waiting. Its errors are logged."""
         try:
-            task = start_eagerly(coroutine) if self._is_eager else asyncio.create_task(coroutine)
+            task = (
+                start_eagerly(coroutine)
+                if self._is_eager
+                else asyncio.create_task(coroutine, context=unbudgeted())
+            )
         except Exception as error:  # noqa: BLE001 - no request may fail for it
             self._failed(error)
             return

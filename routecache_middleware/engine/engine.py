@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
-
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
@@ -22,6 +21,7 @@ from routecache_middleware.core.events import (
 from routecache_middleware.core.invalidation import InvalidationRow, InvalidationTable
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import (
+    START,
     DiscardReason,
     Entry,
     MissReason,
@@ -30,6 +30,7 @@ from routecache_middleware.core.models import (
     Scope,
 )
 from routecache_middleware.core.plan import Forward, Serve, plan_lookup
+from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.ports import (
     AppendReceipt,
     Clock,
@@ -38,43 +39,32 @@ from routecache_middleware.core.ports import (
     Observer,
     OpenOperation,
 )
-from routecache_middleware.core.records import with_tags
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.records import with_tags, with_tenant
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.engine.acceptance import Acceptance
 from routecache_middleware.engine.background import Background
 from routecache_middleware.engine.capture import CaptureBudget
+from routecache_middleware.engine.fleet import Fleet
 from routecache_middleware.engine.flights import Flights
+from routecache_middleware.engine.leases import Lease, Placing
 from routecache_middleware.engine.load import LoadTracker
+from routecache_middleware.engine.lookup import Lookup, lookup_finished
 from routecache_middleware.engine.owed import RETRY_S, Owed
 from routecache_middleware.engine.recorder import Recorder
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
 
-__all__ = ["Engine", "Lookup"]
+__all__ = ["Engine"]
 
 _logger = logging.getLogger("routecache")
 
 _ABSENT = Forward(MissReason.ABSENT)
+_INVALIDATED = Forward(MissReason.INVALIDATED)
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
 _GET, _PUT, _HIT, _MISS = Operation.GET, Operation.PUT, Outcome.HIT, Outcome.MISS
+_STORED, _TOO_LARGE, _OUTDATED, _REFUSED, _FAILED = Placing
 _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
-
-
-class Lookup(msgspec.Struct, frozen=True):
-    """What a lookup found.
-
-    Attributes:
-        plan: Serve what was found, or forward, and why.
-        outcome: ``hit``, ``miss`` or ``error``.
-        position: The captured position: store what is made from now on with it.
-        traceparent: The lookup's span, for links.
-    """
-
-    plan: Serve | Forward
-    outcome: Outcome
-    position: Position
-    traceparent: str
 
 
 class Engine:
@@ -111,6 +101,8 @@ class Engine:
         self._opening = asyncio.Lock()
         self._open_again_s = -math.inf
         self._owed = Owed(clock, self._record)
+        is_fleet = coordinator.is_shared and settings.coalescing
+        self.fleet = Fleet(self) if is_fleet else None
 
     def may_read(self, layer: Layer) -> bool:
         """Whether entries of a layer are looked up in the present mode."""
@@ -143,6 +135,8 @@ class Engine:
         if self._loop is asyncio.get_running_loop():
             await self._owed.stop()
             await self.background.drain(self.settings.drain_timeout_s)
+            if self.fleet is not None:
+                await self.fleet.aclose()
         self._opened_in = self._loop = None
         if self._owns_coordinator:
             await self.coordinator.aclose()
@@ -156,20 +150,37 @@ class Engine:
         model: str = "",
         verb: str = "",
         tags: tuple[str, ...] = (),
+        former: Sequence[CacheKey] = (),
+        tenant: str = "",
     ) -> Lookup:
         """Look one key up and judge it; the caller counts, who knows what comes of it.
 
-        ``tags``: their invalidation counts also for an entry that was stored without them.
+        Args:
+            layer: Its layer.
+            key: The key.
+            max_age_s: Largest acceptable age, seconds, or None.
+            model: The model asked for, for the span.
+            verb: Likewise.
+            tags: Their invalidation counts also for an entry that was stored without them.
+            former: Keys under which it may have been stored before the secret changed. What is
+                found there must be current under both keys, and for ``tenant``.
+            tenant: Whose it would be today.
         """
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
-            fetched = await self.coordinator.fetch((key,), self.table.position)
+            keys = (key, *former) if former else (key,)
+            fetched = await self.coordinator.fetch(keys, self.table.position)
         except BaseException as error:  # noqa: BLE001 - not kept: see _failed
             return self._failed(span, error)
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._owed.pay()
-        return self._found(span, self._judge(key, fetched.entries[0], max_age_s, tags))
+        plan = self.judge(key, fetched.entries[0], max_age_s, tags)
+        if former:
+            for old_key, entry in zip(former, fetched.entries[1:], strict=False):
+                if entry is not None and not isinstance(plan, Serve):
+                    plan = self._judge_former(key, old_key, with_tenant(entry, tenant), max_age_s)
+        return self._found(span, plan, fetched.entries[0])
 
     def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
         """As :meth:`lookup`, where the coordinator can read it without waiting; else None."""
@@ -193,7 +204,7 @@ class Engine:
         else:  # nothing is owed, so the table alone says what is current
             is_current = table.is_current(key, entry)
             plan = plan_lookup(entry, is_current=is_current, now_s=self.clock.now_s())
-        return self._found(span, plan)
+        return self._found(span, plan, entry)
 
     def _failed(self, span: OpenOperation, error: BaseException) -> Lookup:
         span.finish(LookupFinished(Outcome.ERROR, self.coordinator.name))
@@ -202,18 +213,22 @@ class Engine:
         # A third party's coordinator must not fail a request either, whatever it raises.
         return Lookup(_ABSENT, Outcome.ERROR, self.table.position, span.traceparent)
 
-    def _found(self, span: OpenOperation, plan: Serve | Forward) -> Lookup:
+    def _found(self, span: OpenOperation, plan: Serve | Forward, entry: Entry | None) -> Lookup:
         outcome = _HIT if isinstance(plan, Serve) else _MISS
         if not span.is_watched:
-            return Lookup(plan, outcome, self.table.position, "")
-        span.finish(self._finished(plan))
-        return Lookup(plan, outcome, self.table.position, span.traceparent)
+            return Lookup(plan, outcome, self.table.position, "", entry)
+        span.finish(lookup_finished(plan, self.coordinator.name))
+        return Lookup(plan, outcome, self.table.position, span.traceparent, entry)
 
     async def sync(self) -> Position:
         """Read the log's tail, and say how far it is known now. Failing to is no error here."""
         with suppress(Exception):  # as in lookup
-            self._learn(await self.coordinator.fetch((), self.table.position))
+            await self.catch_up()
         return self.table.position
+
+    async def catch_up(self) -> None:
+        """Read the log's tail; raises what the coordinator raises."""
+        self._learn(await self.coordinator.fetch((), self.table.position))
 
     async def peek(self, key: CacheKey) -> Entry | None:
         """Return a fresh, current entry without counting or tracing; None also when that fails."""
@@ -222,40 +237,46 @@ class Engine:
         except Exception:  # noqa: BLE001 - as in lookup
             return None
         self._learn(fetched)
-        plan = self._judge(key, fetched.entries[0])
+        plan = self.judge(key, fetched.entries[0])
         return plan.entry if isinstance(plan, Serve) else None
 
-    async def put(self, key: CacheKey, entry: Entry, *, verb: str = "") -> bool:
-        """Store an entry; counts.
-
-        Returns:
-            False when it is too large, was invalidated while it was made, or the coordinator
-            failed.
-        """
+    async def put(
+        self, key: CacheKey, entry: Entry, *, verb: str = "", lease: Lease | None = None
+    ) -> Placing:
+        """Store an entry, under a lease if one is given, and say what became of it; counts."""
         layer = entry.layer
         if layer is Layer.RESULT and len(entry.body) > self.settings.max_result_bytes:
             self.recorder.discarded(DiscardReason.TOO_LARGE)
-            return False
+            return _TOO_LARGE
         if not self.is_current(key, entry):  # it could take the place of one that is
             self.recorder.layers[layer].discards += 1
-            return False
+            return _OUTDATED
         span = self.observer.begin(_PUT, layer, model=entry.model_id, verb=verb)
-        is_stored, failure = await self.write(key, entry)
+        is_stored, failure = await self.write(key, entry, lease)
         if span.is_watched:
             size, ttl_s = len(entry.body), entry.freshness_lifetime_s
             span.finish(PutFinished(is_stored, size, ttl_s, entry.model_id, failure))
-        return is_stored
+        if failure:
+            return _FAILED
+        return _STORED if is_stored else _REFUSED
 
-    async def write(self, key: CacheKey, entry: Entry) -> tuple[bool, str]:
+    async def write(
+        self, key: CacheKey, entry: Entry, lease: Lease | None = None
+    ) -> tuple[bool, str]:
         """Store and count without tracing; says whether it was stored, and the error's name."""
         counters = self.recorder.layers[entry.layer]
         try:
-            is_stored = await self.coordinator.store(key, entry)
+            if lease is None:
+                is_stored = await self.coordinator.store(key, entry)
+            else:
+                is_stored = await self.coordinator.store(
+                    key, entry, token=lease.token, form=lease.form
+                )
         except Exception as error:  # noqa: BLE001 - as in lookup
             counters.write_errors += 1
             return False, _name(error)
         counters.writes += is_stored
-        counters.discards += not is_stored  # it does not fit
+        counters.discards += not is_stored  # it does not fit, or the lease was lost
         return is_stored, ""
 
     async def invalidate(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
@@ -293,22 +314,36 @@ class Engine:
             not self._owed.rows or self._owed.table.is_current_since(key, scopes, position)
         )
 
+    def latest(self, key: CacheKey, scopes: Sequence[Scope]) -> Position | None:
+        """Where it was last invalidated; None when that could not be recorded yet."""
+        if self._owed.rows and not self._owed.table.is_current_since(key, scopes, START):
+            return None
+        return self.table.latest(key, scopes)
+
     def stats(self) -> CacheStats:
         """All counters, frozen."""
         return self.recorder.snapshot(self.coordinator.stats())
 
-    def _judge(
+    def judge(
         self,
         key: CacheKey,
         entry: Entry | None,
         max_age_s: float | None = None,
         tags: tuple[str, ...] = (),
     ) -> Serve | Forward:
+        """Whether an entry may be served, as far as is known here; ``tags`` as for a lookup."""
         if entry is None:
             return _ABSENT
         is_current = self.is_current(key, with_tags(entry, tags) if tags else entry)
         now_s = self.clock.now_s()
         return plan_lookup(entry, is_current=is_current, now_s=now_s, max_age_s=max_age_s)
+
+    def _judge_former(
+        self, key: CacheKey, old_key: CacheKey, entry: Entry, max_age_s: float | None
+    ) -> Serve | Forward:
+        if not self.is_current(old_key, entry):
+            return _INVALIDATED
+        return self.judge(key, entry, max_age_s)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not loop:
@@ -318,6 +353,8 @@ class Engine:
             # Tasks of a loop that is gone will never finish.
             self.background = Background(is_eager=not self.coordinator.is_shared)
             self.live = Flights()
+            if self.fleet is not None:
+                self.fleet.begin()
             self._owed.start()
         async with self._opening:
             if self._opened_in is loop or self.clock.monotonic_s() < self._open_again_s:
@@ -353,20 +390,6 @@ class Engine:
         except Exception:  # noqa: BLE001 - as in lookup
             return False
         return await self.sync() >= receipt.position
-
-    def _finished(self, plan: Serve | Forward) -> LookupFinished:
-        if isinstance(plan, Forward):
-            return LookupFinished(Outcome.MISS, miss_reason=plan.reason)
-        return LookupFinished(
-            Outcome.HIT,
-            self.coordinator.name,
-            item_size=len(plan.entry.body),
-            ttl_s=plan.ttl_s,
-            age_s=plan.age_s,
-            model_id=plan.entry.model_id,
-            origin=plan.entry.origin,
-            cost_ms=plan.entry.cost_ms,
-        )
 
 
 def _name(error: BaseException) -> str:

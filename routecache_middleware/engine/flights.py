@@ -77,9 +77,13 @@ class Flights(Generic[F]):
         else:
             self._failures[key] = failures
 
-    def unshareable(self, key: str, now_s: float) -> None:
+    def has_failed(self, key: str) -> bool:
+        """Whether the latest flight that others shared failed: who leads now was promoted."""
+        return key in self._failures
+
+    def unshareable(self, key: str, now_s: float, for_s: float = _UNSHAREABLE_S) -> None:
         """Answers under ``key`` cannot be shared: nobody should wait. ``now_s`` is monotonic."""
-        self._parallel_until[key] = now_s + _UNSHAREABLE_S
+        self._parallel_until[key] = now_s + for_s
 
     def is_parallel(self, key: str, now_s: float) -> bool:
         """Whether everybody goes alone for now. ``now_s`` is monotonic."""

@@ -15,7 +15,8 @@ from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
 from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
 from routecache_middleware.core.models import BypassReason
-from routecache_middleware.core.settings import CachePolicy, Settings
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import Settings
 
 __all__ = ["Identified", "Identifier"]
 
@@ -24,10 +25,17 @@ _digest = xxhash.xxh3_64_intdigest
 
 
 class Identified(msgspec.Struct, frozen=True):
-    """A request that can be cached."""
+    """A request that can be cached.
+
+    Attributes:
+        parsed: What it asks for.
+        fingerprint: Its hashes.
+        former: What they would be under each of the former secrets.
+    """
 
     parsed: ParsedRequest
     fingerprint: Fingerprint
+    former: tuple[Fingerprint, ...] = ()
 
 
 class Identifier:
@@ -75,18 +83,22 @@ class Identifier:
             parsed = dialect.parse(payload)
             if parsed is None:
                 return BypassReason.INVALID_JSON
-            hashes = fingerprint(
-                payload,
-                dialect=dialect,
-                context=context,
-                ignored=self._policy.ignored_fields,
-                scope=self._settings.decision_scope,
-                router_version=self._settings.router_version,
-                secret=self._settings.secret,
-            )
+            secrets = (self._settings.secret, *self._settings.previous_secrets)
+            hashes = [
+                fingerprint(
+                    payload,
+                    dialect=dialect,
+                    context=context,
+                    ignored=self._policy.ignored_fields,
+                    scope=self._settings.decision_scope,
+                    router_version=self._settings.router_version,
+                    secret=secret,
+                )
+                for secret in secrets
+            ]
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
-        return Identified(parsed, hashes)
+        return Identified(parsed, hashes[0], tuple(hashes[1:]))
 
     def _remember(
         self, slot: int, body: bytes, context: KeyContext, found: Identified | BypassReason

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from cachetools import FIFOCache
 
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import Entry, Outcome, Position
-from routecache_middleware.core.plan import Serve
-from routecache_middleware.core.settings import Mode
-from routecache_middleware.engine.engine import Engine, Lookup
+from routecache_middleware.core.plan import Forward, Serve
+from routecache_middleware.engine.engine import Engine
 from routecache_middleware.errors import CorruptEntryError
 
 __all__ = ["Misses", "read", "read_out"]
@@ -73,7 +73,7 @@ async def read(
         return None
     await engine.ensure_open()
     lookup = await engine.lookup(layer, key, tags=tags)
-    record = read_out(lookup, decode)
+    record = read_out(lookup.plan, decode)
     if record is not None and engine.mode is not Mode.SHADOW:
         counters.hits += 1
         return record
@@ -85,11 +85,11 @@ async def read(
     return None
 
 
-def read_out(lookup: Lookup, decode: Callable[[Entry, float], T | None]) -> T | None:
-    """Return what a lookup found; None when that is nothing, or cannot be read or used."""
-    if not isinstance(lookup.plan, Serve):
+def read_out(plan: Serve | Forward, decode: Callable[[Entry, float], T | None]) -> T | None:
+    """Return what was found; None when that is nothing, or cannot be read or used."""
+    if not isinstance(plan, Serve):
         return None
     try:
-        return decode(lookup.plan.entry, lookup.plan.age_s)
+        return decode(plan.entry, plan.age_s)
     except CorruptEntryError:
         return None

@@ -117,6 +117,7 @@ class Recorder:
             total_keys=sum(layer.entries for layer in usage.values()),
             total_keys_age_s=held.age_s,
             cluster_nodes=held.nodes,
+            corrupt_entries=held.corrupt_entries,
             discards=dict(self._discards),
             bypasses=dict(self._bypasses),
         )

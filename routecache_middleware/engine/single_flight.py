@@ -6,10 +6,11 @@ wait; a follower that is cancelled disturbs nobody. A leader's error is the lead
 """
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Generic, Protocol, TypeVar
 
 from routecache_middleware.core.events import WaitFinished
-from routecache_middleware.core.models import Outcome, Position
+from routecache_middleware.core.models import Entry, Outcome, Position
 from routecache_middleware.core.ports import Clock, OpenOperation
 from routecache_middleware.engine.flights import Flights
 
@@ -29,8 +30,18 @@ class Caller(Protocol[T]):
     def traceparent(self) -> str:
         """Its span, for the links of those who follow it."""
 
+    @property
+    def entry(self) -> Entry | None:
+        """What :meth:`lead` found instead of making it, or None."""
+
+    def lead(self, *, is_promoted: bool) -> Awaitable[T]:
+        """Make the value, and store it, or get it from another process.
+
+        The flight stays open until then. ``is_promoted``: somebody has just failed to.
+        """
+
     async def make(self) -> T:
-        """Make the value, and store it: the flight stays open until then."""
+        """Make the value, and store it, for this caller alone."""
 
     def may_join(self, position: Position) -> bool:
         """Whether a flight that was captured at ``position`` will do."""
@@ -43,27 +54,43 @@ class Caller(Protocol[T]):
 
 
 class Flown(Generic[T]):
-    """A value, and whether it is somebody else's."""
+    """A value, and whether it is somebody else's.
 
-    __slots__ = ("is_shared", "value")
+    Attributes:
+        value: The value.
+        is_shared: Another caller has made or found it.
+        entry: Where it was found, or None when it was made.
+    """
 
-    def __init__(self, value: T, *, is_shared: bool) -> None:
+    __slots__ = ("entry", "is_shared", "value")
+
+    def __init__(self, value: T, *, is_shared: bool, entry: Entry | None = None) -> None:
         self.value = value
         self.is_shared = is_shared
+        self.entry = entry
 
 
 class _Computation(Generic[T]):
     """A flight whose answer is one value."""
 
-    __slots__ = ("_leader", "followers", "landed", "position", "traceparent")
+    __slots__ = ("_caller", "_leader", "followers", "landed")
 
-    def __init__(self, position: Position, traceparent: str) -> None:
-        self.position = position
-        self.traceparent = traceparent
+    def __init__(self, caller: Caller[T]) -> None:
         self.followers = 0
+        self._caller = caller
         self._leader = asyncio.current_task()
         # Holds None when the leader failed: an exception in it that nobody awaits would be logged.
         self.landed: asyncio.Future[Flown[T] | None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def position(self) -> Position:
+        """Where its leader is now: one that waited for another process captures anew."""
+        return self._caller.position
+
+    @property
+    def traceparent(self) -> str:
+        """Its leader's span."""
+        return self._caller.traceparent
 
     def can_be_awaited(self) -> bool:
         """Whether waiting for it would end: not in another event loop, nor in its own leader."""
@@ -117,12 +144,12 @@ class SingleFlight(Generic[T]):
         return flown
 
     async def _lead(self, key: str, caller: Caller[T]) -> Flown[T]:
-        flight: _Computation[T] = _Computation(caller.position, caller.traceparent)
+        flight: _Computation[T] = _Computation(caller)
         self._flights.open(key, flight)
         shared: Flown[T] | None = None
         try:
-            value = await caller.make()
-            shared = Flown(value, is_shared=True)
+            value = await caller.lead(is_promoted=self._flights.has_failed(key))
+            shared = Flown(value, is_shared=True, entry=caller.entry)
             return Flown(value, is_shared=False)
         finally:  # also when cancelled: followers must never wait for ever
             self._flights.close(key, flight)

@@ -13,6 +13,7 @@ from routecache_middleware.core.records import (
 )
 from routecache_middleware.core.reports import WarmReport
 from routecache_middleware.engine.engine import Engine
+from routecache_middleware.engine.leases import Placing
 
 __all__ = ["warm"]
 
@@ -79,4 +80,4 @@ class _Warming:
         metadata = checked_metadata(await self._load(model_id))
         made = Provenance(engine.clock.now_s(), engine.settings.metadata_ttl_s, position)
         entry = metadata_entry(metadata, made, also=model_id)
-        return await engine.put(metadata_key(model_id), entry)
+        return await engine.put(metadata_key(model_id), entry) is Placing.STORED

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from routecache_middleware.coordinators.table import create
+from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.ports import Clock, Coordinator, Observer
-from routecache_middleware.core.settings import CachePolicy, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.clock import SystemClock
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.telemetry.fanout import combine

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import msgspec
 
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import (
     Entry,
@@ -15,6 +16,7 @@ from routecache_middleware.core.models import (
     QueryResult,
     RoutingDecision,
 )
+from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.ports import Clock, Coordinator, Observer
 from routecache_middleware.core.records import (
     Provenance,
@@ -29,7 +31,7 @@ from routecache_middleware.core.records import (
     result_entry,
 )
 from routecache_middleware.core.reports import WarmReport
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.engine.get_or_compute import get_or_compute
 from routecache_middleware.engine.publishing import refresh_load
@@ -40,6 +42,7 @@ from routecache_middleware.wiring.build import build_engine
 from routecache_middleware.wiring.config import configured_url, load_policy, load_settings
 from routecache_middleware.wiring.eligibility import Chooser, Eligible
 from routecache_middleware.wiring.invalidation import Invalidations
+from routecache_middleware.wiring.nodes import Nodes
 from routecache_middleware.wiring.records import (
     Records,
     checked_bytes,
@@ -50,7 +53,7 @@ from routecache_middleware.wiring.records import (
 __all__ = ["RouteCache"]
 
 
-class RouteCache(Records, Invalidations):
+class RouteCache(Records, Invalidations, Nodes):
     """Routing decisions, answers, model metadata and load metrics behind one object.
 
     Nothing is opened before ``open()`` (or ``async with``, or the first use). Methods take their

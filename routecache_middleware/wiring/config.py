@@ -25,7 +25,9 @@ from typing import Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from routecache_middleware.core.settings import PROFILES, CachePolicy, Settings, Word
+from routecache_middleware.core.choices import Word
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import PROFILES, Settings
 from routecache_middleware.errors import ConfigurationError
 
 __all__ = ["DEFAULT_URL", "configured_url", "load_policy", "load_settings"]

@@ -26,6 +26,7 @@ from routecache_middleware.core.records import (
     result_entry,
 )
 from routecache_middleware.engine.engine import Engine
+from routecache_middleware.engine.leases import Placing
 from routecache_middleware.engine.publishing import refresh_load
 from routecache_middleware.engine.reading import Misses, read
 
@@ -187,7 +188,7 @@ class Records:
     async def _store(self, key: CacheKey, entry: Entry) -> bool:
         if not self.engine.may_write(entry.layer) or entry.freshness_lifetime_s <= 0:
             return False
-        return await self.engine.put(key, entry)
+        return await self.engine.put(key, entry) is Placing.STORED
 
     async def _made(  # noqa: PLR0917 - private, and always the same six
         self,

@@ -8,6 +8,7 @@ import pytest
 from routecache_middleware import RouteCache, RouteCacheMiddleware
 from routecache_middleware.adapters.asgi.quick import QuickLane
 from routecache_middleware.coordinators.memory import MemoryCoordinator
+from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import Position
 from routecache_middleware.core.ports import Fetched
@@ -15,8 +16,9 @@ from routecache_middleware.dialects import openai_chat, openai_stream
 from routecache_middleware.errors import CoordinatorError
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
+from tests.engine.test_engine import Watcher
 from tests.support.apps import ScriptedApp, json_answer
-from tests.support.asgi import fetch, scope_of
+from tests.support.asgi import fetch, scope_of, settle
 from tests.support.chat import ask, completion
 
 
@@ -182,3 +184,62 @@ async def test_what_another_process_invalidated_is_no_hit_on_the_short_way(
     assert [(await fetch(mw)).outcome for _ in range(2)] == ["MISS", "HIT"]
     await there.invalidate_model("m")
     assert [(await fetch(mw)).outcome for _ in range(2)] == ["MISS", "HIT"]
+
+
+async def test_what_the_short_way_may_not_wait_for_is_looked_up_once_the_long_way(
+    clock: FakeClock,
+) -> None:
+    """As behind a near cache that is not sure: counted once, and one span."""
+
+    class Unsure(MemoryCoordinator):
+        is_shared = True
+        asked = 0
+
+        def fetch_now(self, keys: Sequence[CacheKey], after: Position) -> Fetched | None:  # type: ignore[override]
+            return None
+
+        async def fetch(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
+            self.asked += bool(keys)
+            return MemoryCoordinator.fetch_now(self, keys, after)
+
+    class Quiet(Watcher):
+        def request(self, record: RequestFinished) -> None:
+            pass
+
+    watcher = Quiet()
+    coordinator = Unsure(max_bytes=1 << 24, clock=clock)
+    cache = RouteCache(coordinator=coordinator, observers=[watcher], clock=clock)
+    mw = RouteCacheMiddleware(ScriptedApp(), cache=cache)
+    await fetch(mw)
+    await settle()
+    coordinator.asked = 0
+    watcher.begun.clear()
+    watcher.finished.clear()
+    assert (await fetch(mw)).outcome == "HIT"
+    assert coordinator.asked == 1
+    assert watcher.begun == ["cache.get result"]
+    assert watcher.all_are_finished()
+    stats = cache.stats().result
+    assert (stats.hits, stats.misses) == (1, 1)
+    await cache.aclose()
+
+
+async def test_a_near_cache_that_has_it_answers_the_short_way(clock: FakeClock) -> None:
+    class Near(MemoryCoordinator):
+        is_shared = True
+        asked = 0
+
+        async def fetch(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
+            self.asked += bool(keys)
+            return await super().fetch(keys, after)
+
+    coordinator = Near(max_bytes=1 << 24, clock=clock)
+    cache = RouteCache(coordinator=coordinator, observers=[], clock=clock)
+    mw = RouteCacheMiddleware(ScriptedApp(), cache=cache)
+    await cache.open()
+    assert (await fetch(mw)).outcome == "MISS"
+    await settle()
+    asked = coordinator.asked
+    assert (await fetch(mw)).outcome == "HIT"
+    assert coordinator.asked == asked
+    await cache.aclose()

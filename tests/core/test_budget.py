@@ -2,7 +2,12 @@
 
 import asyncio
 
-from routecache_middleware.core.budget import current_budget, open_budget
+from routecache_middleware.core.budget import (
+    current_budget,
+    open_budget,
+    unbudgeted,
+    use_budget,
+)
 
 
 def test_outside_of_a_request_there_is_none() -> None:
@@ -44,4 +49,19 @@ async def test_each_task_has_its_own() -> None:
             await asyncio.sleep(0)
             return budget.remaining_s
 
-    assert await asyncio.gather(serve(), serve()) == [0.75, 0.75]
+    assert list(await asyncio.gather(serve(), serve())) == [0.75, 0.75]
+
+
+def test_a_budget_can_be_put_aside_and_taken_up_again() -> None:
+    with open_budget(0.05) as budget:
+        pass
+    assert current_budget() is None
+    with use_budget(budget):
+        assert current_budget() is budget
+    assert current_budget() is None
+
+
+def test_work_that_nobody_waits_for_has_none() -> None:
+    with open_budget(0.05) as budget:
+        assert unbudgeted().run(current_budget) is None
+        assert current_budget() is budget

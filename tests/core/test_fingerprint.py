@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from routecache_middleware.core import canonical, fingerprint, keys
 from routecache_middleware.core.canonical import DoubtfulJSONError
+from routecache_middleware.core.choices import DecisionScope
 from routecache_middleware.core.fingerprint import (
     Domain,
     Explanation,
@@ -23,7 +24,6 @@ from routecache_middleware.core.fingerprint import (
     hash_query,
     new_hash,
 )
-from routecache_middleware.core.settings import DecisionScope
 from routecache_middleware.dialects.openai_chat import OpenAIChat
 from routecache_middleware.errors import ConfigurationError
 

@@ -319,3 +319,29 @@ def test_over_the_cap_nothing_dead_is_ever_called_current(
         assert is_current_by_scan(log, key, item)
     if table.is_current_since(key, item.scopes, item.position):
         assert is_current_by_scan(log, key, item)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ALL, key_scope(KEY), layer_scope(Layer.RESULT), *SCOPES, Scope("z")]),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 14),
+)
+def test_the_latest_row_is_where_a_flight_stops_being_current(
+    rows: list[tuple[Scope, bool]], position: int
+) -> None:
+    """Whatever holds a lease captured earlier than that is doomed; nothing else is."""
+    table = InvalidationTable()
+    for number, (scope, is_conditional) in enumerate(rows, 1):
+        table.fold([logged(number, scope, older_than_s=50.0 if is_conditional else None)])
+    table.advance(Position(20))
+    latest = table.latest(KEY, SCOPES)
+    assert table.is_current_since(KEY, SCOPES, Position(position)) == (position >= latest)
+
+
+def test_what_was_never_invalidated_was_so_at_the_start() -> None:
+    assert table_of(logged(5, Scope("z"))).latest(KEY, SCOPES) == 0

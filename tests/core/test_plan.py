@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
 from routecache_middleware.core.directives import Directives
 from routecache_middleware.core.keys import Layer
@@ -26,7 +27,8 @@ from routecache_middleware.core.plan import (
     plan_store,
     read_response_head,
 )
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import Settings
 
 NOW_S = 1_700_000_000.0
 JSON, STREAM = ResponseMode.JSON, ResponseMode.STREAM

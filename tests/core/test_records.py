@@ -46,6 +46,7 @@ from routecache_middleware.core.records import (
     result_entry,
     scopes_of,
     with_tags,
+    with_tenant,
 )
 from routecache_middleware.errors import CorruptEntryError
 
@@ -254,3 +255,12 @@ def test_a_record_just_made_is_marked_with_how_it_came() -> None:
     assert (marked, marked.outcome, marked.age_s) == (decision, Outcome.COALESCED, 0.0)
     assert mark(marked, Outcome.COALESCED) is marked
     assert mark(decision, Outcome.HIT).age_s == 0.0
+
+
+def test_an_entry_taken_over_by_another_tenant_is_invalidated_with_that_tenants_names_too() -> None:
+    made = Provenance(1.0, 60.0, Position(3), tenant="old: one")
+    entry = result_entry(QueryResult(b"{}", "a:b"), made, shape="json", also="c")
+    taken = with_tenant(entry, "new: one")
+    expected = scopes_of("new: one", ("a:b", "c"))
+    assert set(taken.scopes) == set(entry.scopes) | set(expected)
+    assert taken.body == entry.body

@@ -5,18 +5,17 @@ from typing import Any
 
 import pytest
 
-from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.settings import (
-    PROFILES,
-    CachePolicy,
+from routecache_middleware.core.choices import (
     Compression,
     DecisionScope,
     Eviction,
     Mode,
-    Settings,
     Tenancy,
     Word,
 )
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import PROFILES, Settings
 from routecache_middleware.errors import ConfigurationError
 
 CANARY = b"canary-7f3a"

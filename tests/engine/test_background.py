@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from routecache_middleware.core.budget import Budget, current_budget, open_budget
 from routecache_middleware.engine.background import Background
 from tests.support.asgi import settle
 
@@ -74,3 +75,16 @@ async def test_errors_are_logged_once(caplog: pytest.LogCaptureFixture, *, is_ea
     assert [record.getMessage() for record in caplog.records] == [
         "background work failed; logged only once"
     ]
+
+
+async def test_work_in_the_background_has_no_budget() -> None:
+    seen: list[Budget | None] = []
+
+    async def work() -> None:
+        seen.append(current_budget())
+
+    background = Background(is_eager=False)
+    with open_budget(0.05):
+        background.run(work())
+    await background.drain(1)
+    assert seen == [None]

@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from routecache_middleware.coordinators.memory import MemoryCoordinator
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import LookupFinished, PutFinished, WaitFinished
 from routecache_middleware.core.invalidation import InvalidationRow, model_scope
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import Entry, Outcome, Position
+from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.records import Provenance
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.get_or_compute import get_or_compute
 from routecache_middleware.engine.single_flight import SingleFlight

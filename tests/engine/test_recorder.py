@@ -40,10 +40,11 @@ def test_a_snapshot_adds_what_the_coordinator_holds_and_stays_as_it_is() -> None
     recorder.layers[Layer.ROUTING].hits = 3
     recorder.invalidations, recorder.warm_operations, recorder.shadow_hits = 4, 5, 6
     usage = {Layer.ROUTING: LayerUsage(7, 800, 9000, 1), Layer.LOAD: LayerUsage(2, 20)}
-    stats = recorder.snapshot(CoordinatorStats(usage, nodes=3, age_s=1.5))
+    stats = recorder.snapshot(CoordinatorStats(usage, nodes=3, age_s=1.5, corrupt_entries=8))
     assert stats.routing == LayerStats(hits=3, evictions=1, entries=7, bytes=800)
     assert stats.load == LayerStats(entries=2, bytes=20)
     assert (stats.invalidations, stats.warm_operations, stats.shadow_hits) == (4, 5, 6)
     assert (stats.total_keys, stats.total_keys_age_s, stats.cluster_nodes) == (9, 1.5, 3)
+    assert stats.corrupt_entries == 8
     recorder.layers[Layer.ROUTING].hits = 99
     assert stats.routing.hits == 3

@@ -46,11 +46,16 @@ class Caller:
         self.position = Position(position)
         self.traceparent = "00-leader"
         self.make = compute
+        self.entry = None
         self.waits = 0
         self.ended: list[WaitFinished] = []
         self._invalidated = [] if invalidated is None else invalidated
 
     make: Callable[[], Any]
+
+    def lead(self, *, is_promoted: bool) -> Awaitable[object]:
+        made: Awaitable[object] = self.make()
+        return made
 
     def may_join(self, position: Position) -> bool:
         return not any(row > position for row in self._invalidated)

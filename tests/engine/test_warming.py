@@ -3,9 +3,10 @@ import asyncio
 import pytest
 
 from routecache_middleware.coordinators.memory import MemoryCoordinator
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.models import ModelMetadata
 from routecache_middleware.core.reports import WarmReport
-from routecache_middleware.core.settings import Mode, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.wiring.cache import RouteCache
 

@@ -5,7 +5,7 @@ would stop type-checking at the users'.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from routecache_middleware import (
     CachePolicy,
@@ -21,6 +21,9 @@ from routecache_middleware import (
     Settings,
     hash_query,
 )
+
+if TYPE_CHECKING:
+    from routecache_middleware.core.cluster import ClusterStats
 
 Message = MutableMapping[str, Any]
 
@@ -174,8 +177,18 @@ async def lifecycle() -> None:
         stats.warm_operations,
         stats.total_keys,
         stats.cluster_nodes,
+        stats.corrupt_entries,
     ]
     _ = (rates, counts)
+
+
+async def nodes(cache: RouteCache) -> None:
+    cluster: ClusterStats = await cache.cluster_stats()
+    states: Sequence[str] = [node.state for node in cluster.nodes]
+    behind: Sequence[int] = [cluster.position - process.position for process in cluster.processes]
+    name: str = await cache.register_node("cache-4:6379", weight=2.0)
+    await cache.unregister_node(name)
+    _ = (states, behind)
 
 
 async def router(request: LLMRequest) -> RoutingDecision | str:

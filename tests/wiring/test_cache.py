@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from routecache_middleware.coordinators.memory import MemoryCoordinator
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.keys import Layer, route_key
 from routecache_middleware.core.models import (
     LoadMetrics,
@@ -17,7 +18,7 @@ from routecache_middleware.core.models import (
     QueryResult,
     RoutingDecision,
 )
-from routecache_middleware.core.settings import Mode, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.core.stats import CacheStats, LayerStats
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.testing.clock import FakeClock

@@ -5,7 +5,9 @@ from typing import get_type_hints
 
 import pytest
 
-from routecache_middleware.core.settings import CachePolicy, Eviction, Mode, Settings
+from routecache_middleware.core.choices import Eviction, Mode
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring import config
 from routecache_middleware.wiring.config import configured_url, load_policy, load_settings

@@ -1,41 +1,63 @@
 """One request of a known API, from the first byte to the last."""
 
 import asyncio
+from collections.abc import Awaitable
 from functools import partial
 from time import perf_counter
 
+from routecache_middleware.adapters.asgi.app_call import AppCall
+from routecache_middleware.adapters.asgi.boarding import Boarding, Landed, unless_gone
 from routecache_middleware.adapters.asgi.body import Replay
-from routecache_middleware.adapters.asgi.consult import Case, consult
+from routecache_middleware.adapters.asgi.case import Case
+from routecache_middleware.adapters.asgi.consult import consult
 from routecache_middleware.adapters.asgi.follower import follow
 from routecache_middleware.adapters.asgi.head import RequestHead
+from routecache_middleware.adapters.asgi.joining import Ready, join, new_claim, shared_answer
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
-from routecache_middleware.adapters.asgi.scopes import ChildScope, attach_state
+from routecache_middleware.adapters.asgi.scopes import ChildScope
 from routecache_middleware.adapters.asgi.settle import settle
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
 from routecache_middleware.core import cache_status
+from routecache_middleware.core.budget import Budget, open_budget
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.events import Operation, RequestFinished, WaitFinished
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.models import BypassReason, DiscardReason, Outcome, ResponseMode
+from routecache_middleware.core.models import (
+    BypassReason,
+    DiscardReason,
+    Outcome,
+    Position,
+    ResponseMode,
+)
 from routecache_middleware.core.plan import Proceed
 from routecache_middleware.core.records import scopes_of
-from routecache_middleware.core.settings import Mode, Tenancy
-from routecache_middleware.engine.live import Live
-from routecache_middleware.engine.publishing import publish_load
+from routecache_middleware.engine.claims import Alone, Claim, Led, Why
+from routecache_middleware.engine.leases import FAILING_S, Lease, after_discard_s
+from routecache_middleware.engine.live import Live, ReaderLeftError
 
 __all__ = ["Exchange"]
-
-_SERVER_ERROR = 500
 
 
 class Exchange:
     """Serves one request: a stored answer, a share of somebody else's, or the app's own."""
 
-    __slots__ = ("_began_s", "_case", "_child", "_flight", "_parts", "_receive", "_send", "_state")
+    __slots__ = (
+        "_budget",
+        "_call",
+        "_case",
+        "_flight",
+        "_late",
+        "_lease",
+        "_parts",
+        "_receive",
+        "_send",
+        "_state",
+    )
 
     def __init__(
         self,
@@ -72,7 +94,9 @@ class Exchange:
         if tried is not None:
             case.key, case.lookup = tried.key, tried.lookup
         self._flight = ""
-        self._began_s = 0.0
+        self._budget: Budget | None = None
+        self._lease: Lease | None = None
+        self._late: Claim | None = None  # it waited too long for somebody else
 
     async def run(self) -> None:
         """Answer the request.
@@ -82,7 +106,7 @@ class Exchange:
         """
         case = self._case
         try:
-            answer = await consult(self._parts, case, self._receive)
+            answer = await self._consult()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
             self._parts.warn("the cache", error)
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
@@ -91,10 +115,27 @@ class Exchange:
                 await self._send(message)
             return
         self._state = RouteCacheState(self._parts.engine)
+        self._call = AppCall(self._parts, case, self._state)
         if case.bypass is not None or case.proceed is None:
             await self._bypass(case.bypass or BypassReason.INTERNAL_ERROR)
         else:
             await self._fly(case.proceed)
+
+    def _consult(self) -> Awaitable[list[Message] | None]:
+        consulting = consult(self._parts, self._case, self._receive)
+        # A coordinator inside this process makes nobody wait.
+        is_shared = self._parts.engine.coordinator.is_shared
+        return self._within_budget(consulting) if is_shared else consulting
+
+    async def _within_budget(
+        self, consulting: Awaitable[list[Message] | None]
+    ) -> list[Message] | None:
+        with open_budget(self._parts.engine.settings.coordinator_timeout_s) as self._budget:
+            return await consulting
+
+    async def _send_all(self, answer: list[Message]) -> None:
+        for message in answer:
+            await self._send(message)
 
     async def _bypass(self, reason: BypassReason) -> None:
         """Forward, standing aside."""
@@ -105,9 +146,9 @@ class Exchange:
         engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
         self._state.outcome = Outcome.BYPASS
         self._state.bypass_reason = reason
-        relay = Relay(self._send, case.stamp, self._on_status)
+        relay = Relay(self._send, case.stamp, self._call.on_status)
         child = ChildScope(case.scope, body=case.body, is_storable=False)
-        await self._call_app(child, Replay(self._replayed(), self._receive), relay.send, relay)
+        await self._call.run(child, Replay(self._call.replayed(), self._receive), relay.send, relay)
 
     async def _fly(self, proceed: Proceed) -> None:
         """Lead a flight, or follow one; a follower whose leader came to nothing tries again."""
@@ -118,32 +159,52 @@ class Exchange:
             return
         self._flight = f"{case.key}|{case.found.parsed.shape}"
         while not flights.is_parallel(self._flight, clock.monotonic_s()):
-            leader = flights.find(self._flight)
-            if leader is None or not self._may_join(leader):
+            flight: Leader | Boarding | None = flights.find(self._flight)
+            if flight is not None and self._may_join(flight):
+                if await self._follow(flight):
+                    return
+            elif engine.fleet is None:
                 await self._lead(is_joinable=True)
                 return
-            if await self._follow(leader):
+            elif await self._board():
                 return
         await self._lead(is_joinable=False)
 
-    def _may_join(self, leader: Leader) -> bool:
+    def _may_join(self, flight: Leader | Boarding) -> bool:
         """Whether nothing that covers this request was invalidated since the leader's lookup."""
         scopes = scopes_of(self._case.tenant, (self._case.model,))
-        return self._parts.engine.is_current_since(self._case.key, scopes, leader.position)
+        return self._parts.engine.is_current_since(self._case.key, scopes, flight.position)
 
-    async def _follow(self, leader: Leader) -> bool:
+    async def _follow(self, flight: Leader | Boarding) -> bool:
         case, engine = self._case, self._parts.engine
         case.stamp.cache_status = cache_status.collapsed()
         case.stamp.outcome = Outcome.COALESCED
         waiting = engine.observer.begin(
             Operation.WAIT, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
         )
-        is_shared = False
+        is_shared, origin = False, ""
         try:
-            is_shared = await follow(leader, self._receive, self._send, case.stamp, self._shared)
+            landed: Landed
+            if isinstance(flight, Boarding):
+                landed = await unless_gone(self._receive, asyncio.shield(flight.landed))
+            else:
+                landed = flight
+            if isinstance(landed, Leader):
+                origin = landed.live.traceparent
+                is_shared = await follow(
+                    landed, self._receive, self._send, case.stamp, self._shared
+                )
+            elif landed is not None:
+                origin = landed.entry.origin
+                answer = await shared_answer(self._parts, case, landed.entry)
+                if answer is not None:
+                    is_shared = True
+                    await self._send_all(answer)
+        except ReaderLeftError:
+            return True
         finally:
             outcome = Outcome.COALESCED if is_shared else Outcome.ERROR
-            waiting.finish(WaitFinished(outcome, leader.live.traceparent))
+            waiting.finish(WaitFinished(outcome, origin))
         return is_shared
 
     def _shared(self) -> None:
@@ -152,15 +213,54 @@ class Exchange:
         engine.recorder.layers[Layer.RESULT].coalesced += 1
         engine.observer.request(RequestFinished(Outcome.COALESCED))
 
+    async def _board(self) -> bool:
+        """Ask the other processes who makes the answer, and let others join meanwhile.
+
+        Returns:
+            False when nothing came of it, and this request has to find another way.
+        """
+        parts, case, flights = self._parts, self._case, self._parts.engine.live
+        claim = new_claim(parts, case, is_promoted=flights.has_failed(self._flight))
+        if claim is None:
+            await self._lead(is_joinable=True)
+            return True
+        boarding = Boarding(parts.engine.table.position)
+        flights.open(self._flight, boarding)
+        landed: Landed = None
+        try:
+            joined = await join(parts, case, claim, self._receive, self._budget)
+            if isinstance(joined, Ready):
+                landed = joined.plan
+            elif isinstance(joined, Alone) and joined.why is Why.FAILING:
+                flights.unshareable(self._flight, parts.engine.clock.monotonic_s(), FAILING_S)
+                return False
+            elif joined is not None:
+                self._lease = joined.lease if isinstance(joined, Led) else None
+                is_late = isinstance(joined, Alone) and joined.why is Why.WAITED_TOO_LONG
+                self._late = claim if is_late else None
+                landed = self._open(joined.position, is_joinable=True)
+        finally:
+            flights.close(self._flight, boarding)
+            boarding.landed.set_result(landed)
+        if isinstance(joined, Ready):
+            await self._send_all(joined.answer)
+        elif isinstance(landed, Leader):
+            await self._run(landed)
+        return True
+
     async def _lead(self, *, is_joinable: bool) -> None:
+        lookup = self._case.lookup
+        position = self._parts.engine.table.position if lookup is None else lookup.position
+        await self._run(self._open(position, is_joinable=is_joinable))
+
+    def _open(self, position: Position, *, is_joinable: bool) -> Leader:
+        """Begin to lead; from now on others may follow."""
         case, engine = self._case, self._parts.engine
         self._count_miss()
-        relay = Relay(self._send, case.stamp, self._on_status)
         lookup, found = case.lookup, case.found
-        position = engine.table.position if lookup is None else lookup.position
         leader = Leader(
-            relay,
-            Replay(self._replayed(), self._receive),
+            Relay(self._send, case.stamp, self._call.on_status),
+            Replay(self._call.replayed(), self._receive),
             Live(position, "" if lookup is None else lookup.traceparent),
             engine.captures.start(),
             host=self,
@@ -173,8 +273,13 @@ class Exchange:
             engine.live.open(self._flight, leader)
         elif case.proceed is None or not case.proceed.may_store:
             leader.keep_nothing(DiscardReason.NO_STORE)
-        child = ChildScope(case.scope, body=case.body, is_storable=True)
-        await leader.run(partial(self._call_app, child, leader.receive, leader.send, relay))
+        return leader
+
+    def _run(self, leader: Leader) -> Awaitable[None]:
+        """Call the app as the leader."""
+        child = ChildScope(self._case.scope, body=self._case.body, is_storable=True)
+        send, relay = leader.send, leader.relay
+        return leader.run(partial(self._call.run, child, leader.receive, send, relay))
 
     def _count_miss(self) -> None:
         case, engine = self._case, self._parts.engine
@@ -199,6 +304,13 @@ class Exchange:
     def closed(self, leader: Leader) -> None:
         """Nobody may join any more."""
         self._parts.engine.live.close(self._flight, leader)
+        lease = self._lease
+        if lease is not None and leader.discard is not None:  # nor will there be anything to find
+            if leader.relay.is_client_gone:  # no fault of the answer's
+                lease.give_back()
+            else:
+                is_promoted = lease.is_promoted
+                lease.give_back(after_discard_s(leader.discard, is_promoted=is_promoted))
 
     def refused(self, leader: Leader, reason: DiscardReason) -> None:
         """The response's head says that nobody else can have it."""
@@ -210,17 +322,28 @@ class Exchange:
 
     def completed(self, leader: Leader) -> None:
         """The last byte was passed on: store it. The flight stays open until that is done."""
-        self._parts.engine.background.run(self._settle(leader, perf_counter() - self._began_s))
+        self._parts.engine.background.run(self._settle(leader, perf_counter() - self._call.began_s))
 
     async def _settle(self, leader: Leader, duration_s: float) -> None:
+        parallel_s, lease = 0.0, self._lease
         try:
-            await settle(self._parts, self._case, leader, self._state, duration_s)
+            parallel_s = await settle(
+                self._parts,
+                self._case,
+                leader,
+                self._state,
+                duration_s,
+                lease=lease,
+                late=self._late,
+            )
         finally:
             flights = self._parts.engine.live
             flights.close(self._flight, leader)
             if leader.discard is None:
                 flights.succeeded(self._flight)
             leader.capture.release()
+            if lease is not None:
+                lease.give_back(parallel_s)
 
     def failed(self, leader: Leader) -> None:
         """The app raised, was cancelled or returned early; who shares the answer hears it next."""
@@ -229,51 +352,3 @@ class Exchange:
         if not live.total_bytes and not live.is_refused:
             had_followers = leader.followers > 0
             self._parts.engine.live.failed(self._flight, had_followers=had_followers, now_s=now_s)
-
-    # The app.
-
-    async def _call_app(
-        self, child: ChildScope, receive: Receive, send: Send, relay: Relay
-    ) -> None:
-        """Call the app in this task, measuring its model."""
-        self._describe()
-        attach_state(case_scope := self._case.scope, self._state)
-        child.scope["state"] = case_scope["state"]
-        self._child = child
-        load = self._parts.engine.load.started(self._case.model) if self._case.model else None
-        began_s = self._began_s = perf_counter()
-        is_failure = True
-        try:
-            await self._parts.app(child.scope, receive, send)
-            is_failure = relay.status >= _SERVER_ERROR or not relay.status
-        except asyncio.CancelledError:
-            relay.is_client_gone = True
-            raise
-        finally:
-            self._state.is_over = True
-            child.give_back()
-            if load is not None:
-                is_failure = is_failure and not relay.is_client_gone  # no fault of the model's
-                load.ended((perf_counter() - began_s) * 1000, is_failure=is_failure)
-                if self._parts.engine.load.is_due(load):
-                    self._parts.engine.background.run(
-                        publish_load(self._parts.engine, self._case.model)
-                    )
-
-    def _describe(self) -> None:
-        case, state = self._case, self._state
-        state.decision, state.tenant = case.decision, case.tenant
-        if case.found is not None:
-            state.query_hash = case.found.fingerprint.decision
-
-    def _replayed(self) -> list[Message]:
-        case = self._case
-        if case.body is None:
-            return case.messages
-        return [{"type": "http.request", "body": case.body, "more_body": False}]
-
-    def _on_status(self, status: int) -> None:
-        self._child.give_back()  # middleware above may look at the route in its own `send`
-        settings, head = self._parts.engine.settings, self._case.head
-        if settings.tenancy is Tenancy.SHARED and head is not None and head.principal:
-            self._parts.engine.acceptance.observe(head.principal, status)

@@ -15,12 +15,13 @@ from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, parse_directives
 from routecache_middleware.core.fingerprint import KeyContext
 from routecache_middleware.core.models import BypassReason
+from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.principal import (
     CREDENTIAL_HEADERS,
     principal,
     query_credentials,
 )
-from routecache_middleware.core.settings import CachePolicy, Settings
+from routecache_middleware.core.settings import Settings
 
 __all__ = ["HeadReader", "RequestHead", "TenantOf"]
 
@@ -64,6 +65,7 @@ class RequestHead(msgspec.Struct, frozen=True):
         context: Its part of the key.
         principal: Who is asking; empty when there is no credential.
         tenant: Whose entries it may see; empty: none, so nothing is cached.
+        former_tenants: What ``tenant`` would be under each of the former secrets.
         directives: What the client asks of the cache.
         unreadable: Why the body is none of our business, or None.
         refusal: Why nothing may be cached although the body is readable, or None.
@@ -74,6 +76,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     context: KeyContext
     principal: str
     tenant: str
+    former_tenants: tuple[str, ...] = ()
     directives: Directives = NO_DIRECTIVES
     unreadable: BypassReason | None = None
     refusal: BypassReason | None = None
@@ -135,6 +138,7 @@ class HeadReader:
             context=KeyContext(dialect.name, root_path, path, query, semantic),
             principal=who,
             tenant=who,
+            former_tenants=self._former_principals(query, fields),
             directives=directives,
             unreadable=unreadable,
             is_signed=not _SIGNATURES.isdisjoint(named),
@@ -147,8 +151,33 @@ class HeadReader:
         fields: tuple[tuple[bytes, bytes], ...],
         extra: tuple[tuple[bytes, bytes], ...] = (),
     ) -> str:
+        held = self._held(query, fields, extra)
+        return principal(held, self._settings.secret)
+
+    def _former_principals(
+        self,
+        query: bytes,
+        fields: tuple[tuple[bytes, bytes], ...],
+        extra: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> tuple[str, ...]:
+        secrets = self._settings.previous_secrets
+        if not secrets:
+            return ()
+        held = self._held(query, fields, extra)
+        return tuple(principal(held, secret) for secret in secrets)
+
+    def _held(
+        self,
+        query: bytes,
+        fields: tuple[tuple[bytes, bytes], ...],
+        extra: tuple[tuple[bytes, bytes], ...],
+    ) -> list[tuple[bytes, bytes]]:
         held = [pair for pair in fields if pair[0] in self._credentials]
-        return principal([*held, *query_credentials(query), *extra], self._settings.secret)
+        return [*held, *query_credentials(query), *extra]
+
+    def _unchanged(self, tenant: str) -> tuple[str, ...]:
+        """What a tenant that no secret goes into was under the former ones."""
+        return (tenant,) * len(self._settings.previous_secrets)
 
     def _with_user(
         self,
@@ -160,8 +189,10 @@ class HeadReader:
         identity = _identity(user)
         if not identity:
             return head
-        who = self._principal(query, fields, ((b"scope.user", identity.encode()),))
-        return replace(head, principal=who, tenant=who)
+        extra = ((b"scope.user", identity.encode()),)
+        who = self._principal(query, fields, extra)
+        former = self._former_principals(query, fields, extra)
+        return replace(head, principal=who, tenant=who, former_tenants=former)
 
     def _with_tenant(self, head: RequestHead, tenant_of: TenantOf, scope: Scope) -> RequestHead:
         try:
@@ -177,11 +208,12 @@ class HeadReader:
             return replace(head, tenant="", refusal=BypassReason.TENANT_ERROR)
         if not tenant:
             return replace(head, tenant="", refusal=BypassReason.NO_PRINCIPAL)
-        return replace(head, tenant=tenant)
+        return replace(head, tenant=tenant, former_tenants=self._unchanged(tenant))
 
     def _without_principal(self, head: RequestHead) -> RequestHead:
         if self._settings.allow_anonymous:
-            return replace(head, principal=_ANONYMOUS, tenant=_ANONYMOUS)
+            former = self._unchanged(_ANONYMOUS)
+            return replace(head, principal=_ANONYMOUS, tenant=_ANONYMOUS, former_tenants=former)
         if not self._has_warned_of_anonymous:
             self._has_warned_of_anonymous = True
             _logger.warning(

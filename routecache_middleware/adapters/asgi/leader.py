@@ -56,6 +56,7 @@ class Leader:
         live: The answer, for those who share it.
         capture: Its part of the memory for answers under way.
         discard: Why it cannot be stored, or None. While it is None, all of it is there.
+        relay: The way to this request's own client.
     """
 
     __slots__ = (
@@ -65,7 +66,6 @@ class Leader:
         "_is_over",
         "_pump",
         "_receive",
-        "_relay",
         "_sending",
         "_settings",
         "_stored_headers",
@@ -73,6 +73,7 @@ class Leader:
         "capture",
         "discard",
         "live",
+        "relay",
     )
 
     def __init__(
@@ -91,7 +92,7 @@ class Leader:
         self.live = live
         self.capture = capture
         self.discard: DiscardReason | None = None
-        self._relay = relay
+        self.relay = relay
         self._receive = receive
         self._wanted = wanted
         self._stored_headers = stored_headers
@@ -132,7 +133,7 @@ class Leader:
         """A follower joins: from now on the pump writes to the leader's own client."""
         if self._pump is not None or self._is_over:
             return
-        self._pump = Pump(self._relay, self.live.queued_reader(), self._sending)
+        self._pump = Pump(self.relay, self.live.queued_reader(), self._sending)
 
     async def run(self, call: Callable[[], Awaitable[None]]) -> None:
         """Run the app to its end, then give this client the rest of its copy.
@@ -180,7 +181,7 @@ class Leader:
             await self._forward(message)
 
     def _begin(self, message: Message) -> Message:
-        stamped = self._relay.stamped(message)
+        stamped = self.relay.stamped(message)
         if self.discard is not None:
             return stamped
         headers = list(message.get("headers", ()))
@@ -225,12 +226,12 @@ class Leader:
         elif self._is_joinable and self.live.is_capturing:
             await self._forward_alone(message)
         else:
-            await self._relay.send_raw(message)  # nobody can join: exactly as without us
+            await self.relay.send_raw(message)  # nobody can join: exactly as without us
 
     async def _forward_alone(self, message: Message) -> None:
         """Send in this task, but go on as soon as the pump takes over."""
         try:
-            sending = begin(self._relay.send_raw(message))
+            sending = begin(self.relay.send_raw(message))
             if sending is not None:
                 self._sending = sending
                 await sending.here()
@@ -254,6 +255,6 @@ class Leader:
 
     def _client_is_gone(self) -> None:
         """The app is about to hear that nobody listens, and to give up: nobody may join now."""
-        self._relay.is_client_gone = True
+        self.relay.is_client_gone = True
         if not self.live.is_complete:
             self.keep_nothing(DiscardReason.INCOMPLETE)

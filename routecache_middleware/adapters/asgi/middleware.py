@@ -11,8 +11,10 @@ from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, Wa
 from routecache_middleware.adapters.asgi.quick import QuickLane
 from routecache_middleware.adapters.asgi.scopes import state_above
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Dialect
-from routecache_middleware.core.settings import CachePolicy, Mode, Settings
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.dialects.table import match
 from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError

@@ -10,14 +10,15 @@ from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead
 from routecache_middleware.adapters.asgi.marks import HIT_MARK
 from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core import cache_status
+from routecache_middleware.core.choices import Mode, Tenancy
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import Outcome, ResponseMode
 from routecache_middleware.core.plan import Serve
-from routecache_middleware.core.settings import Mode, Tenancy
-from routecache_middleware.engine.engine import Engine, Lookup
+from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.identify import Identified, Identifier
+from routecache_middleware.engine.lookup import Lookup
 
 __all__ = ["QuickLane", "Tried"]
 
@@ -52,6 +53,7 @@ class QuickLane:
             and settings.result_caching
             and settings.response_headers
             and not settings.server_timing
+            and not settings.previous_secrets  # their keys have to be looked up as well
             and settings.tenancy is Tenancy.PRINCIPAL
             and engine.policy.max_temperature is None
         )

@@ -2,24 +2,58 @@
 
 import asyncio
 
-from routecache_middleware.adapters.asgi.consult import Case
+from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
-from routecache_middleware.core.keys import result_key
-from routecache_middleware.core.models import DiscardReason, Entry, QueryResult, ResponseMode
+from routecache_middleware.core.keys import CacheKey, result_key
+from routecache_middleware.core.models import (
+    DiscardReason,
+    Entry,
+    Outcome,
+    QueryResult,
+    ResponseMode,
+)
 from routecache_middleware.core.plan import plan_store
 from routecache_middleware.core.records import Provenance, result_entry
-from routecache_middleware.core.settings import Mode
+from routecache_middleware.engine.claims import Claim
+from routecache_middleware.engine.leases import (
+    UNSHAREABLE_S,
+    Lease,
+    after_discard_s,
+    after_placing_s,
+)
 
 __all__ = ["settle"]
 
 
 async def settle(
-    parts: Parts, case: Case, leader: Leader, state: RouteCacheState, duration_s: float
-) -> None:
-    """Store a complete answer if everything speaks for it, and count why not otherwise."""
+    parts: Parts,
+    case: Case,
+    leader: Leader,
+    state: RouteCacheState,
+    duration_s: float,
+    *,
+    lease: Lease | None = None,
+    late: Claim | None = None,
+) -> float:
+    """Store a complete answer if everything speaks for it, and count why not otherwise.
+
+    Args:
+        parts: The middleware's.
+        case: The request.
+        leader: Who has recorded the answer.
+        state: What the app has said of it.
+        duration_s: How long the app took.
+        lease: The lease under which it was made, if any.
+        late: The claim of a request that waited too long for the lease: it stores only if the lease
+            has become free.
+
+    Returns:
+        For how many seconds nobody should wait for another answer to such a request.
+    """
     engine, found = parts.engine, case.found
     assert found is not None  # noqa: S101 - what could not be read is not led
     reason, judgement = _objection(parts, case, leader, state), Judgement()
@@ -28,14 +62,54 @@ async def settle(
         reason = plan_store(judgement, found.parsed, engine.policy)
     if reason is not None:
         engine.recorder.discarded(reason)
-        return
+        return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
     entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
+    if entry.freshness_lifetime_s <= 0:
+        return UNSHAREABLE_S
     key = case.key
     if entry.model_id != case.model:
         key = result_key(found.fingerprint.result, entry.model_id, case.tenant)
     # What was invalidated meanwhile could never be served, but would push out what can be.
-    if entry.freshness_lifetime_s > 0 and engine.is_current(key, entry):
-        await engine.put(key, entry, verb=case.dialect.verb)
+    if not engine.is_current(key, entry):
+        return 0.0
+    if engine.coordinator.is_shared:
+        return await _store(parts, case, key, entry, lease=lease, late=late)
+    await engine.put(key, entry, verb=case.dialect.verb)
+    return 0.0
+
+
+async def _store(
+    parts: Parts,
+    case: Case,
+    key: CacheKey,
+    entry: Entry,
+    *,
+    lease: Lease | None,
+    late: Claim | None,
+) -> float:
+    engine, verb = parts.engine, case.dialect.verb
+    if case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
+        # A coordinator that makes requests wait is left alone.
+        engine.recorder.result.write_errors += 1
+        return 0.0
+    if key != case.key:  # made by another model: who asks for this one next will fare no better
+        await engine.put(key, entry, verb=verb)
+        return UNSHAREABLE_S
+    if late is None:
+        return after_placing_s(await engine.put(key, entry, verb=verb, lease=lease))
+    await _put_late(parts, late, entry, case)
+    return 0.0
+
+
+async def _put_late(parts: Parts, late: Claim, entry: Entry, case: Case) -> None:
+    lease = await late.take_if_free(entry.position)
+    if lease is None:  # somebody else is still making it, or has made it
+        parts.engine.recorder.result.discards += 1
+        return
+    try:
+        await parts.engine.put(case.key, entry, verb=case.dialect.verb, lease=lease)
+    finally:
+        lease.give_back()
 
 
 def _objection(

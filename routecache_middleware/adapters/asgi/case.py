@@ -1,0 +1,53 @@
+"""What is known of one request, as far as it has come."""
+
+import msgspec
+
+from routecache_middleware.adapters.asgi.head import RequestHead
+from routecache_middleware.adapters.asgi.relay import Stamp
+from routecache_middleware.adapters.asgi.types import Message, Scope
+from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.keys import CacheKey
+from routecache_middleware.core.models import BypassReason, MissReason, RoutingDecision
+from routecache_middleware.core.plan import Proceed
+from routecache_middleware.engine.identify import Identified
+from routecache_middleware.engine.lookup import Lookup
+
+__all__ = ["Case"]
+
+
+class Case(msgspec.Struct):
+    """One request and what is known of it so far.
+
+    Attributes:
+        dialect: Its API.
+        scope: Its ASGI scope.
+        stamp: What will be written into the response's head.
+        messages: What was received of it; to be replayed to the app.
+        head: What its head says.
+        body: The body to forward when it differs from what was received, else None.
+        found: What its body asks for, once known.
+        decision: The routing decision, when there is a router.
+        model: The model to ask: the decision's, or the one requested.
+        tenant: Whose entries it may see.
+        key: Key of its answer.
+        proceed: What the cache may do for it; None: stand aside.
+        bypass: Why the cache stands aside.
+        lookup: What was found, when something was looked for.
+        miss: Why the app has to be asked.
+    """
+
+    dialect: Dialect
+    scope: Scope
+    stamp: Stamp
+    messages: list[Message] = []
+    head: RequestHead | None = None
+    body: bytes | None = None
+    found: Identified | None = None
+    decision: RoutingDecision | None = None
+    model: str = ""
+    tenant: str = ""
+    key: CacheKey = CacheKey("")
+    proceed: Proceed | None = None
+    bypass: BypassReason | None = None
+    lookup: Lookup | None = None
+    miss: MissReason | None = None

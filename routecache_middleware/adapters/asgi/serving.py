@@ -1,0 +1,54 @@
+"""Answering a request from an entry, whichever way that was come by."""
+
+import asyncio
+
+from routecache_middleware.adapters.asgi.answers import stored_answer
+from routecache_middleware.adapters.asgi.case import Case
+from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.types import Message
+from routecache_middleware.core import cache_status
+from routecache_middleware.core.events import RequestFinished
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.models import Entry, Outcome, ResponseMode
+from routecache_middleware.core.plan import Serve
+from routecache_middleware.engine.identify import Identified
+
+__all__ = ["as_coalesced", "as_hit", "body_for"]
+
+# Members of an Enum are slow to read from their class on Python 3.11: 75 ns each.
+_HIT = Outcome.HIT
+_RESULT = Layer.RESULT
+
+
+async def body_for(parts: Parts, case: Case, entry: Entry, found: Identified) -> bytes | None:
+    """Return an entry's body in the wire form asked for; None when that cannot be made of it."""
+    parsed = found.parsed
+    if entry.shape == parsed.shape:
+        return entry.body
+    convert = case.dialect.render
+    if len(entry.body) > parts.engine.settings.hash_in_thread_bytes:  # 12 ms for 2,000 chunks
+        return await asyncio.to_thread(convert, entry.body, entry.mode, parsed)
+    return convert(entry.body, entry.mode, parsed)
+
+
+def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode) -> list[Message]:
+    """Return the response to a request whose answer was there; counts."""
+    engine, stamp = parts.engine, case.stamp
+    served_by = engine.coordinator.name
+    stamp.cache_status = cache_status.hit(plan.ttl_s, served_by)
+    stamp.outcome = _HIT
+    engine.recorder.result.hits += 1
+    engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
+    return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
+
+
+def as_coalesced(
+    parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode
+) -> list[Message]:
+    """Return the response to a request that waited for somebody else to make the answer; counts."""
+    engine, stamp = parts.engine, case.stamp
+    stamp.cache_status = cache_status.collapsed()
+    stamp.outcome = Outcome.COALESCED
+    engine.recorder.result.coalesced += 1
+    engine.observer.request(RequestFinished(Outcome.COALESCED))
+    return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
