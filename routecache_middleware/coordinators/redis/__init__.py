@@ -1,0 +1,1 @@
+"""Redis and Valkey: standalone, behind Sentinel, or as a Cluster; ``factory`` builds it."""

@@ -1,0 +1,132 @@
+"""What servers tell of themselves: keys, memory, role, replicas."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from routecache_middleware.coordinators.redis.failures import is_error
+from routecache_middleware.coordinators.redis.keys import Keys
+from routecache_middleware.coordinators.redis.link import Command, Link, NodeUse
+from routecache_middleware.coordinators.redis.links import Links
+from routecache_middleware.core.cluster import NodeState, NodeStats
+from routecache_middleware.core.keys import Layer
+
+__all__ = ["QUESTIONS", "Answers", "Shares", "node_stats"]
+
+_SAMPLES = 16
+QUESTIONS: Sequence[Command] = (
+    ("DBSIZE",),
+    ("INFO", "memory"),
+    ("INFO", "replication"),
+    *((("RANDOMKEY",),) * _SAMPLES),
+)
+"""What to ask a server; the replies go to :meth:`Answers.of`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A server's answers to :data:`QUESTIONS`.
+
+    Attributes:
+        keys: Keys of the database, whoever wrote them.
+        memory_bytes: Memory in use.
+        is_primary: Whether it takes writes.
+        replicas: Names of the replicas that follow it.
+        names: A few keys by chance.
+    """
+
+    keys: int
+    memory_bytes: int
+    is_primary: bool
+    replicas: Sequence[str]
+    names: Sequence[bytes]
+
+    @classmethod
+    def of(cls, replies: Sequence[Any]) -> "Answers | None":
+        """Read the replies; None when the server would not say."""
+        if any(map(is_error, replies)):
+            return None
+        keys, memory, replication, *names = replies
+        memory, replication = _info(memory), _info(replication)
+        return cls(
+            keys=int(keys),
+            memory_bytes=int(memory.get("used_memory", 0)),
+            is_primary=replication.get("role") == "master",
+            replicas=tuple(_replicas(replication)),
+            names=[name for name in names if name is not None],
+        )
+
+
+class Shares:
+    """Estimates from keys picked by chance how many belong to which layer."""
+
+    __slots__ = ("_counts", "_keys", "_total")
+
+    _KEEPS = 0.8  # of what was counted before, with each new sample
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._counts = dict.fromkeys(Layer, 0.0)
+        self._total = 0.0
+
+    def add(self, names: Sequence[bytes]) -> None:
+        """Count names picked by chance."""
+        self._total = self._total * self._KEEPS + len(names)
+        found = Counter(map(self._keys.layer_of, names))
+        for layer in Layer:
+            self._counts[layer] = self._counts[layer] * self._KEEPS + found[layer]
+
+    def of(self, layer: Layer) -> float:
+        """Share of all keys that are entries of ``layer``, 0..1."""
+        return self._counts[layer] / self._total if self._total else 0.0
+
+
+async def node_stats(links: Links) -> list[NodeStats]:
+    """Ask every node for its figures; those that do not answer are down.
+
+    Raises:
+        CoordinatorError: Nobody knows which nodes there are.
+    """
+    if links.cluster is not None:
+        asked = await links.cluster.ask_all(QUESTIONS, replicas=True)
+        return [_stats(str(node), replies, links.cluster) for node, replies in asked]
+    replies = await links.log.batch(QUESTIONS)
+    name = str(links.log.node)
+    answers = Answers.of(replies)
+    replicas = [] if answers is None else answers.replicas
+    behind = [NodeStats(name=replica, role="replica") for replica in replicas]
+    return [_stats(name, replies, links.log), *behind]
+
+
+def _stats(name: str, replies: Sequence[Any] | None, link: Link) -> NodeStats:
+    use = link.uses.get(name, NodeUse())
+    answers = None if replies is None else Answers.of(replies)
+    return NodeStats(
+        name=name,
+        state=NodeState.UP if answers is not None else NodeState.DOWN,
+        role="primary" if answers is None or answers.is_primary else "replica",
+        keys=0 if answers is None else answers.keys,
+        bytes=0 if answers is None else answers.memory_bytes,
+        ops=use.ops,
+        errors=use.errors,
+        latency_ms=use.latency_ms,
+    )
+
+
+def _info(reply: bytes | Mapping[str, Any]) -> Mapping[str, str]:
+    """Return a section of INFO; the driver's cluster client has taken it apart already."""
+    if isinstance(reply, Mapping):
+        return {name: str(value) for name, value in reply.items()}
+    pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in pairs if colon}
+
+
+def _replicas(replication: Mapping[str, str]) -> list[str]:
+    found = []
+    for number in range(int(replication.get("connected_slaves", 0))):
+        parts = (part.partition("=") for part in replication.get(f"slave{number}", "").split(","))
+        replica = {name: value for name, _, value in parts}
+        if replica.get("state") == "online":
+            found.append(f"{replica['ip']}:{replica['port']}")
+    return found
