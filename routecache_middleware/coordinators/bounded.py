@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from routecache_middleware.coordinators.expiry import SWEEP_LIMIT
 from routecache_middleware.coordinators.shards import LruShard, S3FifoShard, Shard
-from routecache_middleware.core.settings import Eviction
+from routecache_middleware.core.choices import Eviction
 
 __all__ = ["OVERHEAD_BYTES", "ByteBoundedStore"]
 

@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Protocol
 
 from routecache_middleware.coordinators.bounded import ByteBoundedStore
+from routecache_middleware.coordinators.charge import charged_bytes
 from routecache_middleware.coordinators.leases import LeaseTable
 from routecache_middleware.coordinators.log import InvalidationLog
 from routecache_middleware.coordinators.small import SmallStore
 from routecache_middleware.coordinators.subscribers import Subscribers
 from routecache_middleware.coordinators.url import CoordinatorUrl
+from routecache_middleware.core.choices import Eviction
 from routecache_middleware.core.cluster import ClusterStats, NodeStats
 from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.keys import CacheKey, Layer
@@ -37,7 +39,7 @@ from routecache_middleware.core.ports import (
     Parallel,
     Released,
 )
-from routecache_middleware.core.settings import Eviction, Settings
+from routecache_middleware.core.settings import Settings
 
 __all__ = ["SHARES", "MemoryCoordinator", "create"]
 
@@ -47,10 +49,6 @@ SHARES: Mapping[Layer, float] = MappingProxyType(
 """How the budget is divided: one store per layer, so that none pushes out another."""
 
 _SMALL_LAYERS = frozenset({Layer.METADATA, Layer.LOAD})
-# Measured with tracemalloc: an Entry with its floats and tuples, and what its strings cost beyond
-# their length. Without them a store of short decisions holds 1.6 times its budget.
-_ENTRY_BYTES = 320
-_STRING_BYTES = 64
 _DAY_S = 86_400.0
 
 _logger = logging.getLogger("routecache")
@@ -282,7 +280,7 @@ class MemoryCoordinator:
         return self._stores[key.partition(":")[0]].set(
             key,
             entry,
-            size_bytes=_size_bytes(entry),
+            size_bytes=charged_bytes(entry),
             expires_s=entry.expires_s,
             now_s=self._clock.now_s(),
         )
@@ -312,15 +310,6 @@ def _new_store(layer: Layer, max_bytes: int, eviction: Eviction) -> _Store:
 
 def _usage(store: _Store) -> LayerUsage:
     return LayerUsage(store.entries, store.bytes, store.limit_bytes, store.evictions)
-
-
-def _size_bytes(entry: Entry) -> int:
-    size = _ENTRY_BYTES + len(entry.body)
-    for scope in entry.scopes:
-        size += len(scope) + _STRING_BYTES
-    for name, value in entry.headers:
-        size += len(name) + len(value) + 2 * _STRING_BYTES
-    return size
 
 
 def _lease(key: CacheKey, form: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from routecache_middleware.coordinators.bounded import OVERHEAD_BYTES, ByteBoundedStore
 from routecache_middleware.coordinators.shards import LruShard, S3FifoShard, Shard
-from routecache_middleware.core.settings import Eviction
+from routecache_middleware.core.choices import Eviction
 
 MIB = 1024 * 1024
 both = pytest.mark.parametrize("eviction", list(Eviction))

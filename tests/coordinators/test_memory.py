@@ -10,11 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from routecache_middleware.coordinators.memory import SHARES, MemoryCoordinator
+from routecache_middleware.core.choices import Eviction
 from routecache_middleware.core.invalidation import InvalidationRow, model_scope
 from routecache_middleware.core.keys import Layer, model_key, result_key, route_key
 from routecache_middleware.core.models import START, Entry, Position
 from routecache_middleware.core.ports import Coordinator, Found, Gap, Invalidated, Leader
-from routecache_middleware.core.settings import Eviction, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.testing.contract import KEY, CoordinatorContract, row
 

@@ -1,7 +1,11 @@
 """The scheme table: a URL becomes a coordinator, or an error that teaches and shows no password."""
 
+import os
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +14,14 @@ from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.coordinators.shards import LruShard, S3FifoShard
 from routecache_middleware.coordinators.table import SCHEMES, create
 from routecache_middleware.coordinators.url import mask_url
+from routecache_middleware.core.choices import Eviction
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.settings import Eviction, Settings
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.testing.clock import FakeClock
+from routecache_middleware.testing.contract import CoordinatorContract
+
+ROOT = Path(__file__).parents[2]
 
 
 def build(url: str, settings: Settings | None = None) -> MemoryCoordinator:
@@ -101,3 +109,172 @@ def test_reading_the_table_loads_no_backend() -> None:
         "sys.exit('routecache_middleware.coordinators.memory' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- coordinators of third parties, installed as real distributions
+
+
+def install(
+    site: Path, name: str, points: str, modules: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Put a distribution on a search path of its own; returns the environment that has it."""
+    metadata = site / f"{name}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[routecache.coordinators]\n{points}\n")
+    for module, source in (modules or {}).items():
+        (site / f"{module}.py").write_text(textwrap.dedent(source))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))}
+
+
+def build_in_child(url: str, environment: dict[str, str]) -> str:
+    """The class of what comes of ``url`` in a new interpreter."""
+    code = f"""
+        from routecache_middleware.coordinators.table import create
+        from routecache_middleware.core.settings import Settings
+        from routecache_middleware.testing.clock import FakeClock
+        print(type(create({url!r}, Settings(), FakeClock())).__name__)
+    """
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return child.stdout.strip()
+
+
+@pytest.fixture
+def build_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], ConfigurationError]]:
+    """What is wrong with a URL where the distributions in ``tmp_path`` are installed."""
+
+    def build(url: str) -> ConfigurationError:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(ConfigurationError) as caught:
+            create(url, Settings(), FakeClock())
+        return caught.value
+
+    yield build
+    sys.modules.pop("acme_store", None)
+
+
+ACME = """
+    from routecache_middleware.coordinators.memory import MemoryCoordinator
+
+    class AcmeCoordinator(MemoryCoordinator):
+        name = "acme"
+
+    def create(url, settings, clock):
+        assert url.scheme == "acme"
+        return AcmeCoordinator(max_bytes=settings.max_memory_bytes, clock=clock)
+"""
+
+ACME_TEST = """
+    import pytest
+    from routecache_middleware.coordinators.table import create
+    from routecache_middleware.core.settings import Settings
+    from routecache_middleware.testing import CoordinatorContract
+
+    class TestAcme(CoordinatorContract):
+        @pytest.fixture
+        def coordinator(self, clock):
+            return create("acme://anywhere", Settings(), clock)
+
+        def test_it_is_the_one_that_was_registered(self, coordinator):
+            assert coordinator.name == "acme"
+"""
+
+
+def test_an_installed_coordinator_is_found_by_its_scheme(tmp_path: Path) -> None:
+    site = install(tmp_path, "acme-store", "acme = acme_store:create", {"acme_store": ACME})
+    assert build_in_child("ACME://anywhere", site) == "AcmeCoordinator"
+
+
+def test_a_third_party_can_run_the_contract_on_its_coordinator(tmp_path: Path) -> None:
+    site = install(tmp_path, "acme-store", "acme = acme_store:create", {"acme_store": ACME})
+    test = tmp_path / "test_acme.py"
+    test.write_text(textwrap.dedent(ACME_TEST))
+    arguments = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    child = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, "-o", "asyncio_mode=auto", str(test)],
+        env=site,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert child.returncode == 0, child.stdout
+    passed = int(child.stdout.rpartition(" passed")[0].split()[-1])
+    rules = [name for name in vars(CoordinatorContract) if name.startswith("test_")]
+    assert passed > len(rules) > 30
+
+
+def test_what_is_built_in_cannot_be_taken_over(tmp_path: Path) -> None:
+    site = install(tmp_path, "acme-store", "memory = acme_store:create", {"acme_store": ACME})
+    assert build_in_child("memory://", site) == "MemoryCoordinator"
+
+
+def test_an_unknown_scheme_names_built_in_and_installed_ones(
+    tmp_path: Path, build_here: Callable[[str], ConfigurationError]
+) -> None:
+    points = "acme = acme_store:create\nmemory = acme_store:create"
+    install(tmp_path, "acme-store", points, {"acme_store": ACME})
+    text = str(build_here("nosuch://user:hunter2@h"))
+    assert "nosuch://***@h" in text
+    assert "acme://" in text
+    assert text.count(" memory://") == 1
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("module", "cause"),
+    [
+        ("import no_such_driver", "ModuleNotFoundError"),
+        ("raise RuntimeError('secret=hunter2')", "RuntimeError"),
+        ("create = 3", "not callable"),
+        ("", "AttributeError"),
+    ],
+)
+def test_a_broken_entry_point_is_named_with_its_distribution(
+    tmp_path: Path, build_here: Callable[[str], ConfigurationError], module: str, cause: str
+) -> None:
+    install(tmp_path, "acme-store", "acme = acme_store:create", {"acme_store": module})
+    error = build_here("acme://x")
+    for word in ("acme-store", "'acme_store:create'", "routecache.coordinators", cause):
+        assert word in str(error)
+    assert "hunter2" not in str(error)
+    assert cause in ("not callable", type(error.__cause__).__name__)
+
+
+def test_a_scheme_that_two_distributions_claim_is_nobodys(
+    tmp_path: Path, build_here: Callable[[str], ConfigurationError]
+) -> None:
+    install(tmp_path, "acme-store", "acme = acme_store:create", {"acme_store": ACME})
+    install(tmp_path, "other-store", "acme = acme_store:create")
+    text = str(build_here("acme://x"))
+    assert "acme-store" in text
+    assert "other-store" in text
+
+
+def test_a_built_in_scheme_scans_no_installed_distributions() -> None:
+    """The scan reads the metadata of every installed package: tens of milliseconds."""
+    code = """
+        import importlib.metadata
+        def scan(**_):
+            raise SystemExit(3)
+        importlib.metadata.entry_points = scan
+        from routecache_middleware.coordinators.table import create
+        from routecache_middleware.core.settings import Settings
+        from routecache_middleware.testing.clock import FakeClock
+        create("memory://", Settings(), FakeClock())
+        print("built", flush=True)
+        create("nosuch://", Settings(), FakeClock())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (child.stdout, child.returncode) == ("built\n", 3)
