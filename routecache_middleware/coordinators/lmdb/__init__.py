@@ -1,0 +1,1 @@
+"""The coordinator that all worker processes of one machine share: one LMDB file."""
