@@ -1,12 +1,14 @@
 """A small LLM gateway with a cache in front: copy it, and put your own gateway in its place.
 
 Run it with ``UPSTREAM_BASE_URL=http://.../v1 uvicorn examples.gateway:app``. What belongs to the
-cache are the lines between ``cache = `` and ``app.add_middleware``, and the two admin routes; the
-rest is a plain proxy.
+cache are the lines between ``cache = `` and ``app.add_middleware``, one in ``lifespan``, and the
+three admin routes; the rest is a plain proxy.
 
 Configuration comes from the environment: ``UPSTREAM_BASE_URL``, ``UPSTREAM_API_KEY``,
-``SMALL_MODEL`` and ``LARGE_MODEL`` (what the upstream calls them), and ``SPANS_FILE`` (default:
-stderr).
+``SMALL_MODEL`` and ``LARGE_MODEL`` (what the upstream calls them), ``SPANS_FILE`` (default:
+stderr), and ``ROUTECACHE_URL``: where the cache keeps things (default: ``memory://``, in this
+process). Gateways with the same shared coordinator there, such as ``redis+cluster://...``, are a
+fleet: see ``examples/fleet/``.
 """
 
 import contextlib
@@ -28,6 +30,7 @@ from starlette.routing import Route
 from routecache_middleware import (
     LLMRequest,
     RouteCache,
+    RouteCacheError,
     RouteCacheMiddleware,
     RoutingDecision,
     Settings,
@@ -135,6 +138,15 @@ async def invalidate(request: Request) -> JSONResponse:
     return JSONResponse({"scope": str(report.scope), "position": report.position})
 
 
+async def cluster(_request: Request) -> JSONResponse:
+    """GET /cluster: the nodes that keep the cache, and the gateways that use it."""
+    try:
+        found = await cache.cluster_stats()
+    except RouteCacheError as error:
+        return _error(503, str(error))
+    return JSONResponse(dataclasses.asdict(found))
+
+
 async def upstream_calls(request: Request) -> JSONResponse:
     """GET /upstream-calls: how often this gateway has really asked a model."""
     return JSONResponse({"upstream_calls": request.app.state.upstream_calls})
@@ -142,12 +154,15 @@ async def upstream_calls(request: Request) -> JSONResponse:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Keep one connection pool to the upstream while the gateway runs."""
+    """Keep the cache and one connection pool to the upstream open while the gateway runs."""
     headers = {"authorization": f"Bearer {UPSTREAM_API_KEY}"}
     app.state.upstream_calls = 0
-    async with httpx.AsyncClient(
-        base_url=UPSTREAM_BASE_URL, headers=headers, timeout=60
-    ) as app.state.client:
+    async with (
+        cache,  # or the first request would wait for it to connect; and whoever made it closes it
+        httpx.AsyncClient(
+            base_url=UPSTREAM_BASE_URL, headers=headers, timeout=60
+        ) as app.state.client,
+    ):
         yield
 
 
@@ -156,11 +171,10 @@ app = Starlette(
         Route("/v1/chat/completions", chat, methods=["POST"]),
         Route("/stats", stats),
         Route("/invalidate/{model}", invalidate, methods=["POST"]),
+        Route("/cluster", cluster),
         Route("/upstream-calls", upstream_calls),
     ],
     lifespan=lifespan,
 )
-cache = RouteCache.from_url(
-    "memory://", settings=Settings.profile("production", server_timing=True)
-)
+cache = RouteCache(settings=Settings.profile("production", server_timing=True))
 app.add_middleware(RouteCacheMiddleware, cache=cache, router=choose_model)

@@ -5,6 +5,7 @@
 ``LARGE_MODEL`` are then its names for the two.
 """
 
+import importlib
 import signal
 import sys
 from pathlib import Path
@@ -13,8 +14,12 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main() -> int:
-    """Take the tour; a signal ends it, and everything it started, in good order."""
+def main(tour: str = "examples.quickstart_start") -> int:
+    """Take a tour; a signal ends it, and everything it started, in good order.
+
+    Args:
+        tour: The module whose ``run(is_terminal=)`` takes it and returns the exit status.
+    """
     # Also SIGINT, which a shell lets its background jobs ignore.
     for number in STOP_SIGNALS:
         signal.signal(number, _stop)
@@ -22,9 +27,8 @@ def main() -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     # Only now: these imports take a second, in which Ctrl-C has to work as well.
-    from examples.quickstart_start import run  # noqa: PLC0415
-
-    return run(is_terminal=sys.stdout.isatty())
+    status: int = importlib.import_module(tour).run(is_terminal=sys.stdout.isatty())
+    return status
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

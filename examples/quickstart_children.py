@@ -1,4 +1,4 @@
-"""The quickstart's child processes: each logs into a file, says where it runs, and is ended."""
+"""The child processes of a tour: each logs into a file, says where it runs, and is ended."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from typing import Self
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_RUNNING_ON = re.compile(r"running on (http://\S+)")
+RUNNING_ON = re.compile(r"running on (http://\S+)")
 _STOP_TIMEOUT_S = 5.0
 _LAST_LINES = 15
 
@@ -64,25 +64,46 @@ class Children:
         Raises:
             ChildError: It ended, or did not come up in time.
         """
-        log = self._log(name)
-        with log.open("wb") as out, _signals_held():
-            self._started[name] = subprocess.Popen(  # noqa: S603 - our own modules
-                [sys.executable, "-u", "-m", *arguments],
+        self.spawn(name, [sys.executable, "-u", "-m", *arguments], environment=environment)
+        return self.wait_for(name, RUNNING_ON, timeout_s=timeout_s)[1]
+
+    def spawn(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a command, in the root folder, its output in a log of its own."""
+        with self._log(name).open("wb") as out, _signals_held():
+            self._started[name] = subprocess.Popen(  # noqa: S603 - our own programs
+                command,
                 cwd=self._root,
-                env={**os.environ, **environment},
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                # Its own session: Ctrl-C reaches the quickstart alone, which ends its children.
+                # Its own session: Ctrl-C reaches the tour alone, which ends its children.
                 start_new_session=True,
             )
+
+    def wait_for(self, name: str, ready: re.Pattern[str], *, timeout_s: float) -> re.Match[str]:
+        """Wait until a child has logged what ``ready`` finds, and return that.
+
+        Raises:
+            ChildError: It, or another child, ended, or it did not log it in time.
+        """
+        log = self._log(name)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if found := _RUNNING_ON.search(log.read_text(encoding="utf-8", errors="replace")):
-                return found[1]
+            if found := ready.search(log.read_text(encoding="utf-8", errors="replace")):
+                return found
             self.check()
             time.sleep(0.05)
         raise ChildError(f"{name} did not come up within {timeout_s:.0f} s.\n{last_lines(log)}")
+
+    def kill(self, name: str) -> None:
+        """End a child with SIGKILL, as a crash would; it is not missed by :meth:`check`."""
+        with _signals_held():
+            child = self._started.pop(name)
+            child.kill()
+            child.wait()
 
     def check(self) -> None:
         """Raise ChildError when one of them has ended."""
