@@ -78,15 +78,17 @@ class NearStore:
 
     def fresh(self, key: CacheKey) -> Entry | None:
         """Return a copy that is current and fresh; one that is stale may have been replaced."""
-        entry = self.current(key)
-        if entry is None or classify(entry, self._clock.now_s()) is not _FRESH:
-            return None
-        return entry
+        now_s = self._clock.now_s()
+        entry = self._current(key, now_s)
+        return None if entry is None or classify(entry, now_s) is not _FRESH else entry
 
     def current(self, key: CacheKey) -> Entry | None:
         """Return a copy that is current, but may be stale; drop one that is not current."""
+        return self._current(key, self._clock.now_s())
+
+    def _current(self, key: CacheKey, now_s: float) -> Entry | None:
         store = self._stores.get(key.partition(":")[0])
-        copy = None if store is None else store.get(key, self._clock.now_s())
+        copy = None if store is None else store.get(key, now_s)
         if store is None or copy is None:
             return None
         entry, table = copy.entry, self.table

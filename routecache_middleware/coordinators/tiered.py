@@ -111,21 +111,27 @@ class TieredCoordinator:
     def fetch_now(self, keys: Sequence[CacheKey], after: Position) -> Fetched | None:
         """Return the copies of all ``keys`` with the proven log's tail, or None."""
         log = self._log
-        if log is None or not keys or log.proof_age_s >= _PROOF_S:
+        if log is None or not keys:
             return None
-        near = self._near
-        asked = min(after, near.table.position)
-        tail = log.tail_now(asked)
-        if tail.is_rewound or tail.position < after or tail.position < self._appended:
+        position = log.proven_position(_PROOF_S)
+        if position is None or position < after or position < self._appended:
             return None  # the caller knows more than has been read ahead: ask
-        near.learn(asked, tail)
+        near = self._near
+        rows: Sequence[LoggedRow] = ()
+        if position != after or position != near.table.position:
+            asked = min(after, near.table.position)
+            tail = log.tail_now(asked)
+            if tail.is_rewound:
+                return None
+            near.learn(asked, tail)
+            rows = _after(after, tail.rows)
         entries: list[Entry | None] = []
         for key in keys:
             entry = near.fresh(key)
             if entry is None:
                 return None
             entries.append(entry)
-        return Fetched(entries, tail.position, _after(after, tail.rows))
+        return Fetched(entries, position, rows)
 
     async def fetch(self, keys: Sequence[CacheKey], after: Position) -> Fetched:
         """Return copies where there are any, and the rest from the shared coordinator.
@@ -321,4 +327,4 @@ def _both(first: Fetched, second: Fetched) -> Fetched:
 def _proven_log(shared: Coordinator) -> ProvenLog | None:
     """Return the object itself that proves: by way of the guard each hit would cost 0.5 µs more."""
     inner: Any = shared.inner if isinstance(shared, GuardedCoordinator) else shared
-    return inner if hasattr(inner, "proof_age_s") and hasattr(inner, "tail_now") else None
+    return inner if hasattr(inner, "proven_position") else None

@@ -291,6 +291,9 @@ class ProvenLog(Protocol):
     def proof_age_s(self) -> float:
         """How long ago the log was last known to be read to its end; infinite before that."""
 
+    def proven_position(self, within_s: float) -> Position | None:
+        """Return where the log ends, as of less than ``within_s`` ago; None without that proof."""
+
     def tail_now(self, after: Position) -> Fetched:
         """Return the log's tail as far as it was read, with no entries and without waiting."""
 

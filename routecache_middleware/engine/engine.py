@@ -182,7 +182,9 @@ class Engine:
                     plan = self._judge_former(key, old_key, with_tenant(entry, tenant), max_age_s)
         return self._found(span, plan, fetched.entries[0])
 
-    def lookup_now(self, layer: Layer, key: CacheKey, *, model: str, verb: str) -> Lookup | None:
+    def lookup_now(
+        self, layer: Layer, key: CacheKey, *, model: str = "", verb: str = ""
+    ) -> Lookup | None:
         """As :meth:`lookup`, where the coordinator can read it without waiting; else None."""
         fetch_now = self._fetch_now
         if fetch_now is None or self._owed.rows:

@@ -71,8 +71,11 @@ async def read(
     if not engine.may_read(layer):
         counters.count(Outcome.BYPASS)
         return None
-    await engine.ensure_open()
-    lookup = await engine.lookup(layer, key, tags=tags)
+    if not engine.is_open():
+        await engine.ensure_open()
+    lookup = None if tags else engine.lookup_now(layer, key)
+    if lookup is None:
+        lookup = await engine.lookup(layer, key, tags=tags)
     record = read_out(lookup.plan, decode)
     if record is not None and engine.mode is not Mode.SHADOW:
         counters.hits += 1

@@ -167,6 +167,11 @@ class ProvingCoordinator(ProbedCoordinator):
         self.proof_age_s = proof_age_s
         self.fail()
 
+    def proven_position(self, within_s: float) -> Position | None:
+        if self.proof_age_s >= within_s:
+            return None
+        return self._log.position if self.mirrored is None else self.mirrored
+
     def tail_now(self, after: Position) -> Fetched:
         end = self._log.position if self.mirrored is None else self.mirrored
         if after >= end:  # who knows more than was read ahead learns nothing

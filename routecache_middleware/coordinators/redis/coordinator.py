@@ -178,6 +178,11 @@ class RedisCoordinator:
         session = self._any_session()
         return math.inf if session is None else session.reader.proof_age_s
 
+    def proven_position(self, within_s: float) -> Position | None:
+        """Return where the log ends, as of less than ``within_s`` ago; None without that proof."""
+        session = self._any_session()
+        return None if session is None else session.reader.proven_position(within_s)
+
     def tail_now(self, after: Position) -> Fetched:
         """Return the log's tail as far as it was read, with no entries and without waiting."""
         session = self._any_session()

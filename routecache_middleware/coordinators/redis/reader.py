@@ -67,6 +67,13 @@ class LogReader:
             return math.inf
         return self._clock.monotonic_s() - self._proof_s
 
+    def proven_position(self, within_s: float) -> Position | None:
+        """How far the mirror goes, if it was known to be complete less than ``within_s`` ago."""
+        position = self.mirror.position
+        if self._expected > position or self._clock.monotonic_s() - self._proof_s >= within_s:
+            return None
+        return position
+
     @property
     def expected(self) -> Position:
         """The last row that this process has appended, as long as it was not read back."""
