@@ -194,7 +194,9 @@ def _tls(url: CoordinatorUrl, *, is_on: bool) -> dict[str, object] | None:
     given = sorted(name for name in url.options if name.startswith("ssl_"))
     if not is_on:
         if given:
-            raise url.error(f"has {given[0]} without TLS", "rediss:// or valkeys:// to use TLS")
+            raise url.error(
+                f"has {given[0]} without TLS", "rediss://, valkeys:// or rings:// to use TLS"
+            )
         return None
     for name in _FILES:
         path = url.options.get(name)

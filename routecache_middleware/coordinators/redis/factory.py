@@ -17,7 +17,7 @@ from routecache_middleware.core.codec import EntryCodec
 from routecache_middleware.core.ports import Clock, Coordinator
 from routecache_middleware.core.settings import Settings
 
-__all__ = ["create", "create_bare", "wrap"]
+__all__ = ["create", "create_bare", "limit_bytes", "wrap"]
 
 # Settings may forbid large answers; decisions and metadata are small, and no answers.
 _LEAST_LIMIT_BYTES = 65_536
@@ -43,7 +43,7 @@ def create_bare(url: CoordinatorUrl, settings: Settings, clock: Clock) -> RedisC
     return RedisCoordinator(
         partial(_session, address, settings, clock),
         name=url.scheme,
-        limit_bytes=_limit_bytes(settings),
+        limit_bytes=limit_bytes(settings),
     )
 
 
@@ -72,15 +72,16 @@ def wrap(
 def _session(address: Address, settings: Settings, clock: Clock) -> Session:
     keys = Keys(address.prefix)
     compressor = ZstdCompressor() if settings.compression is Compression.ZSTD else None
-    limit_bytes = _limit_bytes(settings)
+    limit = limit_bytes(settings)
     return Session(
         connect(address, keys.log, clock),
         keys,
-        EntryCodec(max_bytes=limit_bytes, compressor=compressor),
-        limit_bytes=limit_bytes,
+        EntryCodec(max_bytes=limit, compressor=compressor),
+        limit_bytes=limit,
         clock=clock,
     )
 
 
-def _limit_bytes(settings: Settings) -> int:
+def limit_bytes(settings: Settings) -> int:
+    """Largest body that is kept, bytes."""
     return max(settings.max_result_bytes, _LEAST_LIMIT_BYTES)

@@ -1,5 +1,7 @@
 """Which processes read the log, and how far; kept beside it, refreshed every few seconds."""
 
+import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ from routecache_middleware.coordinators.redis.rows import id_of, position_of
 from routecache_middleware.core.cluster import ProcessStats
 from routecache_middleware.core.models import Position
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "this_process"]
 
 _FORGOTTEN_MS = 60_000
 _LIFE_MS = 600_000
@@ -86,3 +88,8 @@ def _process(row: Sequence[Any]) -> ProcessStats:
         position=position_of(position),
         age_s=int(age_ms) / 1000,
     )
+
+
+def this_process() -> str:
+    """Return what other processes call this one. Not to be kept: a forked child is another one."""
+    return f"{socket.gethostname()}:{os.getpid()}"

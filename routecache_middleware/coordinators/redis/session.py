@@ -1,8 +1,6 @@
 """What one event loop of one process has open: links, parts over them, the reader, the upkeep."""
 
 import asyncio
-import os
-import socket
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +14,7 @@ from routecache_middleware.coordinators.redis.keys import Keys
 from routecache_middleware.coordinators.redis.leases import Ended, Leases
 from routecache_middleware.coordinators.redis.links import Links
 from routecache_middleware.coordinators.redis.log import StreamLog, Tail
-from routecache_middleware.coordinators.redis.processes import Processes
+from routecache_middleware.coordinators.redis.processes import Processes, this_process
 from routecache_middleware.coordinators.redis.reader import LogReader
 from routecache_middleware.coordinators.redis.server_time import ServerTime
 from routecache_middleware.coordinators.redis.upkeep import Upkeep
@@ -67,7 +65,7 @@ class Session:
             clock=clock,
             inbox=inbox,
         )
-        self.processes = Processes(links.log, keys, f"{socket.gethostname()}:{os.getpid()}")
+        self.processes = Processes(links.log, keys, this_process())
         self.upkeep = Upkeep(
             links,
             self.log,

@@ -1,0 +1,1 @@
+"""Independent nodes behind one coordinator: ``ring://``."""

@@ -1,0 +1,116 @@
+"""What the ring asks of one node."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from routecache_middleware.core.cluster import ProcessStats
+from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
+from routecache_middleware.core.keys import CacheKey, Layer
+from routecache_middleware.core.models import Entry, Position
+from routecache_middleware.core.ports import Acquired, CoordinatorEvent, CoordinatorStats
+
+__all__ = ["NodeFigures", "NodeTail", "RingNode"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTail:
+    """The end of one node's log.
+
+    Attributes:
+        rows: The rows after the position asked for, oldest first.
+        holds_after: Whether the log still holds the row at the position asked for. Always, when
+            that is ``START``. When not, ``rows`` are of no use.
+    """
+
+    rows: Sequence[LoggedRow]
+    holds_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """What a node says of itself: keys, memory in bytes, and the processes that use it."""
+
+    keys: int = 0
+    bytes: int = 0
+    processes: tuple[ProcessStats, ...] = ()
+
+
+class RingNode(Protocol):
+    """One independent node: entries, leases, and a log whose positions the ring chooses.
+
+    Every method raises ``CoordinatorError`` when the node does not do what it was asked.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its address without credentials. Processes of one fleet have to name it alike."""
+
+    async def open(self) -> None:
+        """Make ready for use in the running event loop; idempotent. Need not connect."""
+
+    async def aclose(self) -> None:
+        """Release everything; idempotent; it may be opened again."""
+
+    async def ping(self) -> None:
+        """Make sure that it answers."""
+
+    async def fetch(self, keys: Sequence[CacheKey]) -> Sequence[Entry | None]:
+        """Read entries; one per key, in order."""
+
+    async def store(self, key: CacheKey, entry: Entry, *, token: str | None, form: str) -> bool:
+        """As the coordinator's."""
+
+    async def delete(self, key: CacheKey) -> None:
+        """As the coordinator's."""
+
+    async def acquire(
+        self,
+        key: CacheKey,
+        *,
+        token: str,
+        ttl_s: float,
+        form: str,
+        position: Position,
+        since: Position,
+        seen: Entry | None,
+    ) -> Acquired:
+        """As the coordinator's."""
+
+    async def renew(self, key: CacheKey, *, token: str, ttl_s: float, form: str) -> bool:
+        """As the coordinator's."""
+
+    async def release(self, key: CacheKey, *, token: str, form: str, parallel_s: float) -> bool:
+        """As the coordinator's; says whether the lease was held."""
+
+    async def sample(self, layer: Layer, limit: int) -> Sequence[tuple[CacheKey, Entry]]:
+        """As the coordinator's."""
+
+    async def tail(self, after: Position) -> NodeTail:
+        """Read its log from ``after`` on, ``after`` being ``START`` or the position of a row."""
+
+    async def append_at(self, rows: Sequence[InvalidationRow], at: Position) -> bool:
+        """Append rows at ``at`` and the positions following it, all or none.
+
+        Returns:
+            False when the log has reached ``at`` or a later position, and is left as it was.
+        """
+
+    async def begin(self, known: Position) -> None:
+        """Let a log that has no row at all begin with one for everything, after ``known``."""
+
+    async def wait(self, after: Position, block_s: float) -> Sequence[CoordinatorEvent]:
+        """Wait until its log has a row after ``after``, or it has news of leases and fills.
+
+        Returns:
+            The news, the log's rows not among them; nothing when nothing happened in ``block_s``.
+        """
+
+    async def announce(self, position: Position) -> None:
+        """Tell other processes how far this one has read the log."""
+
+    async def figures(self) -> NodeFigures:
+        """Ask it for its figures."""
+
+    def stats(self) -> CoordinatorStats:
+        """What is known of it without asking."""
