@@ -17,7 +17,7 @@ from routecache_middleware.errors import ConfigurationError
 __all__ = ["Outage"]
 
 _FIRST_PROBE_S = 0.25
-_MAX_PROBE_S = 10.0
+_MAX_PROBE_S = 2.0
 # How long it has to work before the outage is called over; the longer one when the last outage
 # ended less than that ago.
 _SETTLED_S = 1.0

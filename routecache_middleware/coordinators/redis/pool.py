@@ -42,13 +42,17 @@ class Pool:
         Raises:
             TimeoutError: It took too long.
         """
-        async with asyncio.timeout(self._timeout_s), self._unused:
-            connection = await self._take()
-            try:
-                await connection.send_packed_command(connection.pack_command(*command))
-                return await connection.read_response()
-            finally:
-                self._free.append(connection)
+        try:
+            async with asyncio.timeout(self._timeout_s), self._unused:
+                connection = await self._take()
+                try:
+                    await connection.send_packed_command(connection.pack_command(*command))
+                    return await connection.read_response()
+                finally:
+                    self._free.append(connection)
+        except TimeoutError:
+            await self._drop_idle()
+            raise
 
     async def run_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands in one go and return their replies; an error reply stands for its reply.
@@ -56,17 +60,21 @@ class Pool:
         Raises:
             TimeoutError: It took too long.
         """
-        async with asyncio.timeout(self._timeout_s), self._unused:
-            connection = await self._take()
-            try:
-                await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _read(connection) for _ in commands]
-            except BaseException:
-                # Replies may be under way that nobody waits for.
-                await connection.disconnect(nowait=True)
-                raise
-            finally:
-                self._free.append(connection)
+        try:
+            async with asyncio.timeout(self._timeout_s), self._unused:
+                connection = await self._take()
+                try:
+                    await connection.send_packed_command(connection.pack_commands(commands))
+                    return [await _read(connection) for _ in commands]
+                except BaseException:
+                    # Replies may be under way that nobody waits for.
+                    await connection.disconnect(nowait=True)
+                    raise
+                finally:
+                    self._free.append(connection)
+        except TimeoutError:
+            await self._drop_idle()
+            raise
 
     async def aclose(self) -> None:
         """Close every connection, under whoever uses it; idempotent."""
@@ -74,6 +82,18 @@ class Pool:
         for connection in self._all:
             with suppress(Exception):  # what cannot be closed is gone already
                 await connection.disconnect()
+
+    async def _drop_idle(self) -> None:
+        """Close what nobody uses: one connection that went silent is seldom the only one.
+
+        A network that swallows packets leaves all of them half open, and each would cost a command
+        its timeout once the network is back.
+        """
+        idle, self._free = self._free, []
+        for connection in idle:
+            self._all.remove(connection)
+            with suppress(Exception):  # as in aclose
+                await connection.disconnect(nowait=True)
 
     async def _take(self) -> Any:
         if self._is_closed:

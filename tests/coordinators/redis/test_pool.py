@@ -10,6 +10,7 @@ from routecache_middleware.coordinators.redis.address import Address, Node
 from routecache_middleware.coordinators.redis.driver import standalone
 from routecache_middleware.coordinators.redis.pool import Pool
 from routecache_middleware.coordinators.url import CoordinatorUrl
+from tests.support.fixtures import StartProxy
 from tests.support.valkey import ValkeyServer
 
 
@@ -89,3 +90,21 @@ async def test_a_closed_pool_connects_no_more(pool: Pool, valkey: ValkeyServer) 
         await pool.run(("GET", "k"))
     await asyncio.sleep(0.05)
     assert connections(valkey) == 0
+
+
+async def test_one_silent_connection_condemns_the_idle_ones(
+    valkey_url: str, valkey: ValkeyServer, fault_proxy: StartProxy
+) -> None:
+    """They are as dead, and would cost a command its timeout each once the network is back."""
+    proxy = fault_proxy(valkey.port)
+    address = Address.parse(CoordinatorUrl.parse(valkey_url))
+    node = Node("127.0.0.1", proxy.port)
+    pool = standalone(address, node, timeout_s=0.5, max_connections=8)
+    await asyncio.gather(*(pool.run(("SET", "k", "v")) for _ in range(8)))
+    proxy.mode("half_open")
+    with pytest.raises(TimeoutError):
+        await pool.run(("GET", "k"))
+    proxy.mode("pass")
+    for _ in range(8):
+        assert await pool.run(("GET", "k")) == b"v"
+    await pool.aclose()
