@@ -100,6 +100,7 @@ def run_history(
     reads: int,
     processes: int = 3,
     seed: int = 1,
+    bound_s: float = 1.0,
     with_nemesis: bool = True,
     faults: Callable[[float], None] = lambda _: None,
 ) -> History:
@@ -114,6 +115,7 @@ def run_history(
             url=url,
             truth=truth.name,
             seed=seed * 100 + number,
+            bound_s=bound_s,
             invalidates=tuple(range(number, MODELS, max(1, processes - 1)))
             if number < max(1, processes - 1)
             else (),

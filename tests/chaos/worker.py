@@ -20,8 +20,6 @@ from tests.chaos.truth import MODELS, Truth
 __all__ = ["Orders", "Report", "Subject"]
 
 QUERIES = 6
-BOUND_S = 1.0
-"""How long after its acknowledgement an invalidation may take to reach another process."""
 
 
 @dataclass(kw_only=True)
@@ -37,6 +35,7 @@ class Orders:
         pause_s: Mean pause between two bursts of invalidations. After the first of a burst all
             make answers anew, and the next ones come while they are at it.
         make_s: The longest time that making an answer takes.
+        bound_s: How long after its acknowledgement an invalidation may take to get here.
     """
 
     url: str
@@ -46,6 +45,7 @@ class Orders:
     invalidates: tuple[int, ...] = ()
     pause_s: float = 1.5
     make_s: float = 0.02
+    bound_s: float = 1.0
 
 
 @dataclass(kw_only=True)
@@ -149,7 +149,7 @@ class _Worker:
             version = int(await self._subject.read(query, model, lambda m=model: self._make(m)))  # type: ignore[misc]
             report.reads += 1
             stale_s = self._truth.stale_for_s(model, version, asked_s)
-            if stale_s > BOUND_S:
+            if stale_s > self._orders.bound_s:
                 report.stale.append(
                     f"model {model} version {version}, replaced {stale_s:.3f} s ago"
                 )
