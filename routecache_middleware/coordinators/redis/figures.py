@@ -90,13 +90,22 @@ async def node_stats(links: Links) -> list[NodeStats]:
     """
     if links.cluster is not None:
         asked = await links.cluster.ask_all(QUESTIONS, replicas=True)
-        return [_stats(str(node), replies, links.cluster) for node, replies in asked]
+        found = [_stats(str(node), replies, links.cluster) for node, replies in asked]
+        found += _missing(found, links.cluster)
+        return found + _missing(found, links.log)
     replies = await links.log.batch(QUESTIONS)
     name = str(links.log.node)
     answers = Answers.of(replies)
     replicas = [] if answers is None else answers.replicas
     behind = [NodeStats(name=replica, role="replica") for replica in replicas]
     return [_stats(name, replies, links.log), *behind]
+
+
+def _missing(found: Sequence[NodeStats], link: Link) -> list[NodeStats]:
+    """Return the nodes that served us, failed, and are not of the Cluster any more."""
+    known = {node.name for node in found}
+    gone = [name for name, use in link.uses.items() if use.errors and name not in known]
+    return [_stats(name, None, link) for name in sorted(gone)]
 
 
 def _stats(name: str, replies: Sequence[Any] | None, link: Link) -> NodeStats:

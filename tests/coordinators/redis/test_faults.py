@@ -9,6 +9,7 @@ import pytest
 
 from routecache_middleware.coordinators.redis.coordinator import RedisCoordinator
 from routecache_middleware.coordinators.redis.keys import Keys
+from routecache_middleware.core.cluster import NodeState
 from routecache_middleware.core.keys import CacheKey, result_key
 from routecache_middleware.core.models import START
 from routecache_middleware.errors import CoordinatorError
@@ -196,7 +197,8 @@ async def test_a_cluster_goes_on_when_the_primary_of_the_log_dies(
         away = [key for key in keys if not _is_beside_log(valkey_cluster, key)]
         for server in valkey_cluster.masters():
             server.command("WAIT", 1, 1_000)
-        valkey_cluster.node_of(log).kill()
+        victim = valkey_cluster.node_of(log)
+        victim.kill()
         served = 0
         for key in away[:10]:  # other shards answer, as long as the log is proven
             with suppress(CoordinatorError):
@@ -205,6 +207,9 @@ async def test_a_cluster_goes_on_when_the_primary_of_the_log_dies(
         await process.store()
         await coordinator.append((row("m"),))
         assert not await process.serves()
+        nodes = {node.name: node for node in (await coordinator.cluster_stats()).nodes}
+        assert nodes[f"127.0.0.1:{victim.port}"].state is NodeState.DOWN
+        assert sum(node.state is NodeState.UP for node in nodes.values()) >= 3
 
 
 def _is_beside_log(cluster: ValkeyCluster, key: CacheKey) -> bool:
