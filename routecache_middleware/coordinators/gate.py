@@ -30,7 +30,7 @@ NOBODY = _Nobody()
 class Gate:
     """A breaker with the calls that it is about. It judges them itself."""
 
-    __slots__ = ("_calls", "_clock", "_kind", "_outage", "breaker")
+    __slots__ = ("_calls", "_clock", "_kind", "_outage", "_reason", "breaker")
 
     def __init__(self, kind: str, calls: ShieldedCalls, outage: Outage, clock: Clock) -> None:
         """Let everything through.
@@ -45,6 +45,7 @@ class Gate:
         self._calls = calls
         self._outage = outage
         self._clock = clock
+        self._reason = ""
         self.breaker = Breaker()
 
     @property
@@ -66,7 +67,8 @@ class Gate:
         """
         if not self.breaker.admits():
             self._outage.keep_watching()
-            raise CoordinatorError(f"{self._kind} failed lately and are not tried for now")
+            why = f"{self._kind} failed lately ({self._reason}) and are not tried for now"
+            raise CoordinatorError(why)
         return await self._calls.ask(self, timeout_s, method, *args, **kwargs)
 
     async def recovers(
@@ -90,6 +92,7 @@ class Gate:
 
     def close(self, error: Exception) -> None:
         """Let nothing through, because of ``error``."""
+        self._reason = str(error)
         self.breaker.open()
         self._outage.begin(error)
 
@@ -99,5 +102,6 @@ class Gate:
 
     def failed(self, error: Exception) -> None:
         """A call failed, or was not answered in time."""
+        self._reason = str(error)
         if self.breaker.failed(self._clock.monotonic_s()):
             self._outage.begin(error)

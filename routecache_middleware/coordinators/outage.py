@@ -21,7 +21,7 @@ _MAX_PROBE_S = 2.0
 # How long it has to work before the outage is called over; the longer one when the last outage
 # ended less than that ago.
 _SETTLED_S = 1.0
-_UNSTEADY_S = 60.0
+_UNSTEADY_S = 10.0
 
 
 class Outage:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import parse_qsl
 
@@ -31,10 +31,13 @@ class CoordinatorUrl:
         options: What comes after the ``?``, unescaped.
     """
 
-    text: str
+    text: str = field(repr=False)
     scheme: str
-    location: str
-    options: Mapping[str, str]
+    location: str = field(repr=False)
+    options: Mapping[str, str] = field(repr=False)
+
+    def __str__(self) -> str:
+        return mask_url(self.text)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -67,7 +70,10 @@ class CoordinatorUrl:
         """Raise a ConfigurationError when there are other options than ``known``."""
         unknown = sorted(set(self.options) - set(known))
         if unknown:
-            raise self.error(f"has no option {unknown[0]!r}", "one of " + ", ".join(known))
+            # Without its options: under a name with a typo in it there may be a password.
+            plain = replace(self, text=self.text.partition("?")[0])
+            remedy = "one of " + ", ".join(known) if known else "without options"
+            raise plain.error(f"has no option {unknown[0]!r}", remedy)
 
     def whole_number(self, name: str, default: int) -> int:
         """Return an option's value as a number of 0 or more, or ``default``."""

@@ -4,7 +4,7 @@ Durations are float seconds, sizes are bytes. The record validates itself: a wro
 :class:`ConfigurationError` that names the setting, the value and the remedy.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Literal, Self, assert_never
 
@@ -128,8 +128,8 @@ class Settings:
     authenticated_upstream: bool = False
     auth_ttl_s: float = 60.0
     credential_headers: frozenset[str] = frozenset()
-    secret: bytes = b""
-    previous_secrets: tuple[bytes, ...] = ()
+    secret: bytes = field(default=b"", repr=False)
+    previous_secrets: tuple[bytes, ...] = field(default=(), repr=False)
     max_request_bytes: int = 1_048_576
     max_result_bytes: int = 1_048_576
     max_capture_bytes: int = 67_108_864

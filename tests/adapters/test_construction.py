@@ -1,5 +1,8 @@
 """What is wrong with the arguments is said at once, not with the first request."""
 
+import logging
+from pathlib import Path
+
 import pytest
 
 from routecache_middleware import RouteCache, RouteCacheMiddleware, Settings
@@ -42,3 +45,25 @@ async def test_without_our_fields_a_504_has_none_either() -> None:
     mw = RouteCacheMiddleware(ScriptedApp(), settings=settings)
     got = await fetch(mw, headers=[(b"cache-control", b"only-if-cached")])
     assert (got.status, got.outcome) == (504, None)
+
+
+def test_a_wrong_configuration_is_one_line_of_the_log_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Frameworks build middleware late, and servers hide what an app raises in its lifespan."""
+    with pytest.raises(ConfigurationError), caplog.at_level(logging.ERROR, "routecache"):
+        RouteCacheMiddleware(ScriptedApp(), url="redis://u:s3cret@h?tiemout_ms=3")
+    assert "cannot start" in caplog.text
+    assert "no option 'tiemout_ms'" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+async def test_what_is_found_wrong_when_it_is_opened_is_told_with_its_remedy(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    app = ScriptedApp()
+    response = await fetch(RouteCacheMiddleware(app, url=f"lmdb://{tmp_path}/open"))
+    assert response.status == 200
+    assert "chmod 700" in caplog.text

@@ -13,7 +13,7 @@ from routecache_middleware.coordinators.bounded import ByteBoundedStore
 from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.coordinators.shards import LruShard, S3FifoShard
 from routecache_middleware.coordinators.table import SCHEMES, create
-from routecache_middleware.coordinators.url import mask_url
+from routecache_middleware.coordinators.url import CoordinatorUrl, mask_url
 from routecache_middleware.core.choices import Eviction
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.settings import Settings
@@ -278,3 +278,22 @@ def test_a_built_in_scheme_scans_no_installed_distributions() -> None:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (child.stdout, child.returncode) == ("built\n", 3)
+
+
+def test_an_option_that_does_not_exist_is_named_without_the_values_of_any() -> None:
+    """Under a name with a typo in it there may be a password."""
+    with pytest.raises(ConfigurationError, match="no option 'sentinel_pasword'") as caught:
+        create("redis://h?sentinel_pasword=s3cret", Settings(), FakeClock())
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_url_does_not_show_its_password() -> None:
+    url = CoordinatorUrl.parse("redis://u:s3cret@h?sentinel_password=s3cret")
+    assert "s3cret" not in f"{url} {url!r}"
+
+
+@pytest.mark.parametrize("scheme", ["redis", "ring", "redis+cluster"])
+def test_a_user_at_every_node_is_refused(scheme: str) -> None:
+    """All but the last would be taken for a part of the password."""
+    with pytest.raises(ConfigurationError, match="user:password@ once, before the first host"):
+        create(f"{scheme}://u:s3cret@h1,u:s3cret@h2", Settings(), FakeClock())

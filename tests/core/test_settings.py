@@ -319,3 +319,9 @@ def test_previous_secrets_are_a_list_of_secrets(secrets: Any, shown: str) -> Non
     with pytest.raises(ConfigurationError, match=f"previous_secrets is '{shown}'"):
         Settings(previous_secrets=secrets)
     assert Settings(previous_secrets=[b"x" * 16]).previous_secrets == (b"x" * 16,)  # type: ignore[arg-type]
+
+
+def test_secrets_are_in_no_representation() -> None:
+    settings = Settings(secret=b"a" * 20, previous_secrets=(b"b" * 20,))
+    assert "aaaa" not in repr(settings)
+    assert "bbbb" not in repr(settings)

@@ -4,6 +4,8 @@ A hit does not run what lies below us. So put this middleware inside (below) COR
 rate limits, access log, request ids and GZip, and above the code that calls the models.
 """
 
+import logging
+
 from routecache_middleware.adapters.asgi.exchange import Exchange
 from routecache_middleware.adapters.asgi.head import HeadReader, TenantOf
 from routecache_middleware.adapters.asgi.lifespan import Lifespan
@@ -22,6 +24,8 @@ from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.eligibility import Eligible
 
 __all__ = ["RouteCacheMiddleware"]
+
+_logger = logging.getLogger("routecache")
 
 _OFF = Mode.OFF
 
@@ -62,15 +66,15 @@ class RouteCacheMiddleware:
         Raises:
             ConfigurationError: A setting or the URL is wrong, or two of them contradict each other.
         """
-        if cache is not None and (url, settings, policy) != (None, None, None):
-            raise ConfigurationError(
-                "cache= was given together with url=, settings= or policy=; give those to the cache"
-            )
-        _check(router=router, eligible=eligible, tenant=tenant)
-        if eligible is not None and router is None:
-            raise ConfigurationError("eligible= was given without router=; it judges its decisions")
         self._is_owner = cache is None
-        self.cache = cache or RouteCache(url=url, settings=settings, policy=policy)
+        try:
+            _check(router=router, eligible=eligible, tenant=tenant)
+            self.cache = _cache(cache, url, settings, policy)
+        except ConfigurationError as error:
+            # Frameworks build middleware with the first event or request, and servers may hide
+            # what comes of that: this line is then all that an operator sees at start.
+            _logger.error("this gateway cannot start: %s", error)  # noqa: TRY400 - one line
+            raise
         engine = self.cache.engine
         routed = engine.settings.routed_models
         self._app = app
@@ -140,8 +144,20 @@ class RouteCacheMiddleware:
         return outer is None
 
 
+def _cache(
+    cache: RouteCache | None, url: str | None, settings: Settings | None, policy: CachePolicy | None
+) -> RouteCache:
+    if cache is not None and (url, settings, policy) != (None, None, None):
+        raise ConfigurationError(
+            "cache= was given together with url=, settings= or policy=; give those to the cache"
+        )
+    return cache or RouteCache(url=url, settings=settings, policy=policy)
+
+
 def _check(**callables: object) -> None:
     for name, value in callables.items():
         if value is not None and not callable(value):
             kind = type(value).__name__
             raise ConfigurationError(f"{name} is a {kind}; it has to be a callable, or None")
+    if callables["eligible"] is not None and callables["router"] is None:
+        raise ConfigurationError("eligible= was given without router=; it judges its decisions")

@@ -15,6 +15,7 @@ from routecache_middleware.core.models import RoutingDecision
 from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.identify import Identifier
+from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.eligibility import Eligible
 
@@ -41,6 +42,9 @@ class WarnOnce:
         """
         if what not in self._seen:
             self._seen.add(what)
+            if isinstance(error, ConfigurationError):  # says the remedy, and nothing secret
+                _logger.warning("%s does not work: %s; requests go on without it", what, error)
+                return
             kind, place = type(error).__name__, _place(error)
             _logger.warning("%s failed with %s%s; requests go on without it", what, kind, place)
 

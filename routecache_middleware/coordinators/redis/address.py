@@ -107,6 +107,11 @@ class Address:
         topology = topology or Topology(suffix or "standalone")
         userinfo, _, place = url.location.rpartition("@")
         hosts, _, path = place.partition("/")
+        if "@" in userinfo:
+            raise url.error(
+                "has more than one '@'",
+                "user:password@ once, before the first host, with '@' in it written as %40",
+            )
         username, _, password = map(unquote, userinfo.partition(":"))
         if username and not password:
             raise url.error("names a user without a password", "user:password@host, or :password@")

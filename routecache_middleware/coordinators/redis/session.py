@@ -106,7 +106,9 @@ class Session:
         if not rows:
             return AppendReceipt(await self.log.top())
         floor = max(self._highest, self.reader.mirror.position)
-        receipt = await self.log.append(rows, floor=floor, replicas=self.upkeep.replicas)
+        receipt = await self.log.append(
+            rows, floor=floor, replicas=await self.upkeep.count_replicas()
+        )
         self._highest = max(self._highest, receipt.position)
         return receipt
 

@@ -13,6 +13,7 @@ from routecache_middleware.coordinators.redis.mirror import Mirror
 from routecache_middleware.coordinators.redis.processes import Processes
 from routecache_middleware.coordinators.redis.server_time import ServerTime
 from routecache_middleware.core.ports import Clock
+from routecache_middleware.errors import CoordinatorError
 
 __all__ = ["Upkeep"]
 
@@ -65,6 +66,13 @@ class Upkeep:
     def age_s(self) -> float:
         """How old the figures are, seconds."""
         return self._clock.monotonic_s() - self._asked_s
+
+    async def count_replicas(self) -> int:
+        """Return how many replicas the log has; asks if nobody has asked yet."""
+        if self._asked_s == -math.inf:
+            with suppress(CoordinatorError):
+                await self._ask()
+        return self.replicas
 
     def start(self) -> None:
         """Begin, in the running event loop."""

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+from routecache_middleware.coordinators.redis.joined import JoinedReads
 from routecache_middleware.coordinators.redis.processes import this_process
 from routecache_middleware.coordinators.ring.asking import Asking
 from routecache_middleware.coordinators.ring.figures import cluster_stats, combined_stats
@@ -107,6 +108,7 @@ class RingCoordinator:
         )
         self._clock = clock
         self._patience = write_s / timeout_s
+        self._fetches = JoinedReads(self._fetch)
         self._opened_in: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -132,6 +134,7 @@ class RingCoordinator:
         if self._opened_in is loop:
             return
         self._opened_in = loop
+        self._fetches = JoinedReads(self._fetch)
         self._log.start()
         now_s = self._clock.monotonic_s()
         for member in self._members:
@@ -169,12 +172,15 @@ class RingCoordinator:
             await self._keeper.bring_up([member])
         return member.name
 
-    async def unregister(self, name: str) -> None:
-        """Remove a node at run time; its keys go to the others.
+    async def unregister(self, address: str) -> None:
+        """Remove a node at run time, by its name or as it was registered.
 
         Raises:
             ConfigurationError: There is no such node, or it is the last one.
         """
+        name = address if "://" not in address and "@" not in address else None
+        if name is None:
+            name = self._connect(address).name
         member = self._members.remove(name)
         self._log.forget(name)
         self._keeper.forget(name)
@@ -186,6 +192,10 @@ class RingCoordinator:
         Raises:
             CoordinatorError: No node answered.
         """
+        return await self._fetches.read((tuple(keys), after))
+
+    async def _fetch(self, wanted: tuple[tuple[CacheKey, ...], Position]) -> Fetched:
+        keys, after = wanted
         log = self._log
         if log.proof_age_s < self._proof_s and after <= log.reached:
             entries = await self._asking.fetch(keys) if keys else ()

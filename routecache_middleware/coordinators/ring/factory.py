@@ -18,6 +18,8 @@ from routecache_middleware.core.settings import Settings
 
 __all__ = ["create", "create_bare"]
 
+_NODE_SCHEMES = frozenset({"redis", "rediss", "valkey", "valkeys", "ring", "rings"})
+
 
 def create(url: CoordinatorUrl, settings: Settings, clock: Clock) -> Coordinator:
     """Build the coordinator of ``ring://[user:password@]host:port,...?weights=2,1,...``.
@@ -71,8 +73,16 @@ def _address(url: CoordinatorUrl) -> Address:
 
 def _place(text: str) -> Node:
     """Return the host and port of a node to register; of a URL only these count."""
-    host = text.rpartition("://")[2].rpartition("@")[2].partition("?")[0].partition("/")[0]
+    scheme, separator, rest = text.rpartition("://")
+    location, _, options = rest.partition("?")
+    host, _, path = location.rpartition("@")[2].partition("/")
     url = CoordinatorUrl("ring://" + host, "ring", host, {})
+    if separator and scheme not in _NODE_SCHEMES:
+        raise url.error("names a node by another scheme", "host:port, or redis://host:port")
+    if options or path not in ("", "0"):
+        raise url.error(
+            "names a node with a path or options of its own", "host:port: the ring's options hold"
+        )
     return Address.parse(url, topology=Topology.STANDALONE).nodes[0]
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from routecache_middleware.coordinators.ring.health import Health
 from routecache_middleware.coordinators.ring.node import RingNode
 from routecache_middleware.coordinators.ring.placement import Placement, moved_share
+from routecache_middleware.coordinators.url import mask_url
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.ports import Clock
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
@@ -166,7 +167,7 @@ class Members:
         """
         if name not in self._members:
             known = ", ".join(self._members)
-            raise ConfigurationError(f"ring has no node {name!r}; it has {known}")
+            raise ConfigurationError(f"ring has no node {mask_url(name)!r}; it has {known}")
         if len(self._members) == 1:
             raise ConfigurationError(f"node {name!r} is the last of its ring; register one first")
         member = self._members.pop(name)

@@ -97,3 +97,22 @@ def test_a_missing_driver_is_named_with_its_remedy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ConfigurationError")
     assert "routecache-middleware[redis]" in done.stdout
+
+
+async def test_a_node_goes_as_it_was_registered_and_no_error_shows_its_password() -> None:
+    ring = bare("ring://a:1,b:2")
+    await ring.register("redis://u:s3cret@c:3")
+    await ring.unregister("redis://u:s3cret@c:3")
+    assert set(weights(ring)) == {"a:1", "b:2"}
+    for address in ("redis://u:s3cret@c:3", "u:s3cret@c:3", "c:3"):
+        with pytest.raises(ConfigurationError, match="ring has no node 'c:3'"):
+            await ring.unregister(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://u:s3cret@h", "redis://h:1/7", "redis://h:1?prefix=x", "lmdb:///h"]
+)
+async def test_a_node_with_ways_of_its_own_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="node") as caught:
+        await bare("ring://a:1,b:2").register(address)
+    assert "s3cret" not in str(caught.value)
