@@ -107,10 +107,10 @@ class Address:
         topology = topology or Topology(suffix or "standalone")
         userinfo, _, place = url.location.rpartition("@")
         hosts, _, path = place.partition("/")
-        if "@" in userinfo:
+        if "," in userinfo.partition("@")[2]:  # what looks like a password holds hosts
             raise url.error(
-                "has more than one '@'",
-                "user:password@ once, before the first host, with '@' in it written as %40",
+                "names a user more than once",
+                "user:password@ once, before the first host, with '@' and ',' percent-encoded",
             )
         username, _, password = map(unquote, userinfo.partition(":"))
         if username and not password:
