@@ -750,6 +750,28 @@ async def test_the_lookup_and_the_lease_share_a_budget_and_nothing_else_has_one(
 
 
 @in_virtual_time
+async def test_a_lookup_that_was_slow_leaves_the_lease_its_time() -> None:
+    """A lease that is given up costs a call, and the coordinator has just answered."""
+    async with Fleet(size=1, coordinator_timeout_s=0.05) as fleet:
+        link, left_s = fleet.processes[0].link, []
+
+        def spend(method: str) -> None:
+            budget = current_budget()
+            if method == "acquire" and budget is not None:
+                left_s.append(budget.remaining_s)
+            elif method == "fetch" and budget is not None:
+                budget.spend(0.045)
+
+        link.on_call = spend
+        client = fleet.start(0)
+        await asyncio.sleep(3)
+        await fleet.upstream.call.step(2)
+        await client.end()
+        await settle()
+        assert left_s == [0.05]
+
+
+@in_virtual_time
 async def test_who_waits_asks_without_a_budget() -> None:
     """Design 10: following excluded. Only the first question is part of what the request waits."""
     async with Fleet(size=2) as fleet:

@@ -228,7 +228,7 @@ class Exchange:
         flights.open(self._flight, boarding)
         landed: Landed = None
         try:
-            joined = await join(parts, case, claim, self._receive, self._budget)
+            joined = await join(parts, case, claim, self._receive, self._renewed_budget())
             if isinstance(joined, Ready):
                 landed = joined.plan
             elif isinstance(joined, Alone) and joined.why is Why.FAILING:
@@ -247,6 +247,18 @@ class Exchange:
         elif isinstance(landed, Leader):
             await self._run(landed)
         return True
+
+    def _renewed_budget(self) -> Budget | None:
+        """Return the budget for the question who leads.
+
+        A coordinator that has failed has none left. One that has answered gets the whole time
+        again: in a herd most of what the lookup took was this process's own work for the others,
+        and a lease that is given up costs a call.
+        """
+        budget = self._budget
+        if budget is not None and budget.remaining_s > 0:
+            budget.remaining_s = self._parts.engine.settings.coordinator_timeout_s
+        return budget
 
     async def _lead(self, *, is_joinable: bool) -> None:
         lookup = self._case.lookup
