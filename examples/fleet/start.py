@@ -58,8 +58,8 @@ def _start_cluster(cluster: ValkeyCluster, console: Console) -> None:
 
 
 def _settings(url: str) -> dict[str, str]:
-    # Model, gateways, cluster and clients share one machine here, and the model takes all of it. With
-    # machines of their own the default of 50 ms is enough for the cluster to answer.
+    # Model, gateways, cluster and clients share one machine here, and the model takes all of it.
+    # Where they have machines of their own, 50 ms are enough for a cluster to answer.
     return {"ROUTECACHE_URL": url, "ROUTECACHE_COORDINATOR_TIMEOUT_S": "0.5"}
 
 
