@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from routecache_middleware import RouteCache, Settings
+from routecache_middleware.core.keys import result_key
 from tests.support.valkey import start_server
 
 HASH = "ab" * 16
@@ -54,7 +55,10 @@ async def _operations(url: str, directory: Path, stack: AsyncExitStack) -> dict[
         if await bare.get("bare") != BODY:
             raise AssertionError
 
-    operations: dict[str, Operation] = {"redis-py, bare GET": get}
+    operations: dict[str, Operation] = {
+        "redis-py, bare GET": get,
+        "redis, guarded fetch alone": await _fetch(f"{url}?near=false", stack),
+    }
     for name, cache_url in {
         "redis, hit": f"{url}?near=false",
         "redis, hit in the near cache": url,
@@ -63,6 +67,22 @@ async def _operations(url: str, directory: Path, stack: AsyncExitStack) -> dict[
     }.items():
         operations[name] = await _hit(cache_url, stack)
     return operations
+
+
+async def _fetch(url: str, stack: AsyncExitStack) -> Operation:
+    cache = RouteCache(url=url, settings=Settings(), observers=())
+    await stack.enter_async_context(cache)
+    await cache.cache_query_result(HASH, MODEL, BODY, 1.0)
+    await asyncio.sleep(0.6)
+    engine, key = cache.engine, result_key(HASH, MODEL)
+
+    async def fetch() -> None:
+        fetched = await engine.coordinator.fetch((key,), engine.table.position)
+        if fetched.entries[0] is None:
+            raise AssertionError
+
+    await fetch()
+    return fetch
 
 
 async def _hit(url: str, stack: AsyncExitStack) -> Operation:
