@@ -2,6 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("routecache_middleware.testing.contract")
+pytest.register_assert_rewrite("routecache_middleware.testing")
 
 pytest_plugins = ["tests.support.fixtures"]

@@ -3,7 +3,7 @@
 Subclass :class:`CoordinatorContract`, override its fixture ``coordinator``, and run pytest. To see
 what failed and not only that it did, let pytest rewrite the assertions, in a ``conftest.py``::
 
-    pytest.register_assert_rewrite("routecache_middleware.testing.contract")
+    pytest.register_assert_rewrite("routecache_middleware.testing")
 """
 
 from routecache_middleware.testing.clock import FakeClock
