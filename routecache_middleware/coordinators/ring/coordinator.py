@@ -178,9 +178,8 @@ class RingCoordinator:
         Raises:
             ConfigurationError: There is no such node, or it is the last one.
         """
-        name = address if "://" not in address and "@" not in address else None
-        if name is None:
-            name = self._connect(address).name
+        is_name = "://" not in address and "@" not in address
+        name = address if is_name else self._connect(address).name
         member = self._members.remove(name)
         self._log.forget(name)
         self._keeper.forget(name)
