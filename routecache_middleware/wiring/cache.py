@@ -101,9 +101,10 @@ class RouteCache(Records, Invalidations, Nodes):
             if value is not None and not isinstance(value, kind):
                 found, wanted = type(value).__name__, kind.__name__
                 raise ConfigurationError(f"{name} is a {found}; it has to be a {wanted}, or None")
+        self._url = configured_url(url) if coordinator is None else None
         super().__init__(
             build_engine(
-                url=configured_url(url),
+                url=self._url or "",
                 coordinator=coordinator,
                 settings=settings or load_settings(),
                 policy=policy or load_policy(),
@@ -126,6 +127,11 @@ class RouteCache(Records, Invalidations, Nodes):
             ConfigurationError: The URL is wrong or a package it needs is missing.
         """
         return cls(url=url, settings=settings, policy=policy)
+
+    @property
+    def url(self) -> str | None:
+        """What it was built from, passwords included; None with a coordinator built elsewhere."""
+        return self._url
 
     @property
     def settings(self) -> Settings:
