@@ -232,15 +232,15 @@ class Engine:
         """Read the log's tail; raises what the coordinator raises."""
         self._learn(await self.coordinator.fetch((), self.table.position))
 
-    async def peek(self, key: CacheKey) -> Entry | None:
-        """Return a fresh, current entry without counting or tracing; None also when that fails."""
+    async def peek(self, keys: Sequence[CacheKey]) -> list[Entry | None]:
+        """Return fresh, current entries without counting or tracing; None also when that fails."""
         try:
-            fetched = await self.coordinator.fetch((key,), self.table.position)
+            fetched = await self.coordinator.fetch(keys, self.table.position)
         except Exception:  # noqa: BLE001 - as in lookup
-            return None
+            return [None] * len(keys)
         self._learn(fetched)
-        plan = self.judge(key, fetched.entries[0])
-        return plan.entry if isinstance(plan, Serve) else None
+        plans = map(self.judge, keys, fetched.entries)
+        return [plan.entry if isinstance(plan, Serve) else None for plan in plans]
 
     async def put(
         self, key: CacheKey, entry: Entry, *, verb: str = "", lease: Lease | None = None
