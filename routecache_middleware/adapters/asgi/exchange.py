@@ -87,7 +87,11 @@ class Exchange:
         self._parts = parts
         self._receive = receive
         self._send = send
-        stamp = Stamp(has_fields=settings.response_headers, has_timing=settings.server_timing)
+        stamp = Stamp(
+            has_fields=settings.response_headers,
+            has_timing=settings.server_timing,
+            yields=parts.gate is not None,
+        )
         self._case = case = Case(dialect, scope, stamp, head=head)
         if first is not None:
             case.messages.append(first)
@@ -142,8 +146,9 @@ class Exchange:
         case, engine = self._case, self._parts.engine
         case.stamp.cache_status = cache_status.bypassed(reason)
         case.stamp.outcome = Outcome.BYPASS
-        engine.recorder.bypassed(reason)
-        engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
+        if self._parts.gate is None:
+            engine.recorder.bypassed(reason)
+            engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
         self._state.outcome = Outcome.BYPASS
         self._state.bypass_reason = reason
         relay = Relay(self._send, case.stamp, self._call.on_status)
@@ -212,6 +217,8 @@ class Exchange:
         engine = self._parts.engine
         engine.recorder.layers[Layer.RESULT].coalesced += 1
         engine.observer.request(RequestFinished(Outcome.COALESCED))
+        if self._case.ticket is not None:
+            self._case.ticket.served(None)
 
     async def _board(self) -> bool:
         """Ask the other processes who makes the answer, and let others join meanwhile.
@@ -295,20 +302,22 @@ class Exchange:
 
     def _count_miss(self) -> None:
         case, engine = self._case, self._parts.engine
-        recorder = engine.recorder
         if engine.mode is Mode.SHADOW:
             case.stamp.cache_status = cache_status.bypassed(BypassReason.SHADOW)
-            recorder.bypassed(BypassReason.SHADOW)
             outcome = Outcome.BYPASS
         elif case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
             case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
-            recorder.layers[Layer.RESULT].errors += 1
             outcome = Outcome.ERROR
         else:
             case.stamp.cache_status = cache_status.forwarded(case.miss)
-            recorder.layers[Layer.RESULT].misses += 1
             outcome = Outcome.MISS
         case.stamp.outcome = self._state.outcome = outcome
+        if self._parts.gate is not None:
+            return
+        if outcome is Outcome.BYPASS:
+            engine.recorder.bypassed(BypassReason.SHADOW)
+        else:
+            engine.recorder.result.count(outcome)
         engine.observer.request(RequestFinished(outcome))
 
     # What the leader of a flight reports.
