@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 
 from routecache_middleware import CachePolicy, Settings
+from routecache_middleware.adapters.litellm.options import Options
 
 README = Path(__file__).parents[2] / "README.md"
-RECORDS: tuple[type[Settings | CachePolicy], ...] = (Settings, CachePolicy)
+RECORDS: tuple[type[Settings | CachePolicy | Options], ...] = (Settings, CachePolicy, Options)
 
 
 def meanings(record: type[object]) -> dict[str, str]:
@@ -29,7 +30,7 @@ def meanings(record: type[object]) -> dict[str, str]:
     return found
 
 
-def table(record: type[Settings | CachePolicy]) -> str:
+def table(record: type[Settings | CachePolicy | Options]) -> str:
     """Return the Markdown table of a record's fields."""
     said = meanings(record)
     rows = ["| name | default | meaning |", "|---|---|---|"]
