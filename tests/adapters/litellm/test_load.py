@@ -476,3 +476,16 @@ def test_a_group_can_do_what_all_its_deployments_can() -> None:
         "x_cost_per_y": 2.0,
     }
     assert common([]) == {}
+
+
+async def test_a_sync_router_leaves_nothing_in_its_passing_loop(
+    provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LiteLLM makes such calls in an event loop that is closed when the call is over."""
+    async with at_work("load") as hub:
+        router = _router(provider, "d1")
+        await router.acompletion("g", MESSAGES)
+        await asyncio.to_thread(router.completion, "g", MESSAGES)
+        await asyncio.sleep(1.5)
+        assert "Event loop is closed" not in caplog.text
+        assert await hub.cache.get_load_metrics("g") is not None

@@ -114,8 +114,10 @@ async def test_a_retry_goes_elsewhere(hub: Hub, provider: Provider) -> None:
     before = provider.count()
     await _ask(router, provider)
     assert provider.calls[before].model == name
-    second = provider.calls[-1].model
-    assert {await _ask(router, provider) for _ in range(5)} == {second}
+    assert provider.calls[-1].model != name
+    asked = {await _ask(router, provider) for _ in range(5)}
+    assert len(asked) == 1
+    assert name not in asked
 
 
 async def test_only_deployments_that_answered_are_pinned(hub: Hub, provider: Provider) -> None:

@@ -66,6 +66,25 @@ async def test_positional_arguments_count_as_others_do(asking: Asking) -> None:
     assert not is_hit(await litellm.acompletion(model, other, **arguments))
 
 
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        (litellm.aresponses, ("hello", "openai/r")),
+        (litellm.aembedding, ("openai/e", ["hello"])),
+    ],
+    ids=["responses", "embeddings"],
+)
+async def test_a_positional_prompt_is_left_to_the_provider(
+    asking: Asking, call: Callable[..., Any], arguments: tuple[object, ...]
+) -> None:
+    """On a hit LiteLLM takes the first argument for the model, or misses it, and fails the call."""
+    for _ in range(2):
+        await call(*arguments, api_base=asking.provider.url, api_key="k")
+        await asyncio.sleep(0.05)
+    assert asking.provider.count() == 2
+    assert asking.stored == 0
+
+
 async def test_tool_calls_come_back_whole(asking: Asking) -> None:
     asking.provider.always(Answer(tool_calls=(WEATHER,)))
     first = await asking.chat(tools=TOOLS, temperature=0)

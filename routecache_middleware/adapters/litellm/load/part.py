@@ -92,6 +92,10 @@ class LoadPart(Part):
         with suppress(Exception):  # the coordinator may be gone
             await self._publisher.aclose()
 
+    async def before_call(self, kwargs: Kwargs, call_type: str) -> None:
+        """An async call is about to begin: this event loop is one that lasts."""
+        self._loop = asyncio.get_running_loop()
+
     def calling(self, kwargs: Kwargs) -> None:
         """A call begins."""
         if kwargs.get(_UPSTREAM_NOT_CALLED):
@@ -142,14 +146,20 @@ class LoadPart(Part):
         self._seen.clear()
 
     def _watch(self) -> None:
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:  # LiteLLM calls some providers from threads
-            with suppress(RuntimeError):  # the loop is closed
-                if self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._publisher.watch)
-        else:
-            self._publisher.watch()
+        """Publish in the loop of the async calls.
+
+        LiteLLM calls some providers from threads, and makes the calls of a sync Router in a loop
+        that is gone when the call is over.
+        """
+        loop = self._loop
+        if loop is None:
+            return
+        with suppress(RuntimeError):  # the loop is closed, or none is running here
+            if asyncio.get_running_loop() is loop:
+                self._publisher.watch()
+                return
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._publisher.watch)
 
     async def _write_metadata(self) -> None:
         now_s = self._engine.clock.monotonic_s()

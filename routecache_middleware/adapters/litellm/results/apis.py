@@ -33,6 +33,7 @@ class Api(msgspec.Struct, frozen=True):
         is_per_form: What was made as a stream cannot be had in one piece, nor the reverse.
         asks_usage: A stream carries its usage only when it is asked for.
         metadata: Where a Router notes which deployment it has picked.
+        prompt: The argument that LiteLLM's cache has to have by its name, or empty.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Api(msgspec.Struct, frozen=True):
     is_per_form: bool = False
     asks_usage: bool = False
     metadata: str = "metadata"
+    prompt: str = ""
 
 
 def _judge_chat(body: bytes, request: ParsedRequest) -> Judgement:
@@ -50,9 +52,23 @@ def _judge_chat(body: bytes, request: ParsedRequest) -> Judgement:
 
 
 _CHAT = Api("chat", "chat", OpenAIChat().parse, _judge_chat, asks_usage=True)
-_TEXT = Api("text", "text_completion", texts.parse, texts.judge)
-_EMBEDDINGS = Api("embeddings", "embeddings", embeddings.parse, embeddings.judge, is_per_input=True)
-_RESPONSES = Api("responses", "chat", responses.parse, responses.judge, metadata="litellm_metadata")
+_TEXT = Api("text", "text_completion", texts.parse, texts.judge, prompt="prompt")
+_EMBEDDINGS = Api(
+    "embeddings",
+    "embeddings",
+    embeddings.parse,
+    embeddings.judge,
+    is_per_input=True,
+    prompt="input",
+)
+_RESPONSES = Api(
+    "responses",
+    "chat",
+    responses.parse,
+    responses.judge,
+    metadata="litellm_metadata",
+    prompt="input",
+)
 _MESSAGES = Api(
     "messages",
     "chat",

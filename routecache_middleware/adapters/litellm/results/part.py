@@ -88,6 +88,12 @@ class Results(Part):
         if not self._place.is_mine() or self._is_refused(api, kwargs):
             self._counting.bypassed(call, BypassReason.DISABLED)
             return
+        if api.prompt and api.prompt not in kwargs:
+            # It is a positional argument, and the first one: on a hit LiteLLM takes that for the
+            # model, and fails the call.
+            kwargs["caching"] = False
+            self._counting.bypassed(call, BypassReason.DISABLED)
+            return
         kwargs["cache_key"] = CallKey("", call)
         kwargs["caching"] = True
         asked = kwargs.get("cache")
