@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import litellm
+import openai
 
 from routecache_middleware import RouteCache
 from routecache_middleware.adapters.litellm.hub import Hub
@@ -17,7 +18,20 @@ from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.litellm.provider import Provider
 from tests.support.faulty import FaultyCoordinator
 
-__all__ = ["Asking", "answering", "is_hit", "networked", "text_of", "until"]
+__all__ = [
+    "Asking",
+    "answering",
+    "complete",
+    "embed",
+    "is_hit",
+    "message",
+    "networked",
+    "passes",
+    "respond",
+    "said",
+    "text_of",
+    "until",
+]
 
 Json = dict[str, Any]
 
@@ -146,3 +160,43 @@ async def until(check: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not check():  # noqa: ASYNC110 - other tasks have to come round
             await asyncio.sleep(0.005)
+
+
+async def complete(asking: Asking, **more: Any) -> Any:
+    # A client of the test's own: LiteLLM leaves those that it makes for this API open.
+    async with openai.AsyncOpenAI(base_url=asking.provider.url, api_key="none") as client:
+        model, given = "text-completion-openai/m", {"prompt": "hello", "client": client, **more}
+        answer = await litellm.atext_completion(model=model, api_base=asking.provider.url, **given)
+        return [chunk async for chunk in answer] if more.get("stream") else answer
+
+
+async def embed(asking: Asking, *texts: str, **more: Any) -> Any:
+    given = {"api_base": asking.provider.url, "api_key": "none", **more}
+    return await litellm.aembedding(model="openai/e", input=list(texts), **given)
+
+
+async def respond(asking: Asking, **more: Any) -> Any:
+    given = {"input": "hello", "api_base": asking.provider.url, "api_key": "none", **more}
+    return await litellm.aresponses(model="openai/m", **given)
+
+
+async def message(asking: Asking, **more: Any) -> Any:
+    given = {
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 9,
+        "api_base": asking.provider.origin,
+        "api_key": "none",
+        **more,
+    }
+    return await litellm.anthropic_messages(model="anthropic/claude-sonnet-4-5", **given)
+
+
+async def passes(asking: Asking, **arguments: Any) -> bool:
+    """Whether the second of two equal calls is answered from the cache."""
+    await asking.chat(**arguments)
+    await asyncio.sleep(0.05)
+    return is_hit(await asking.chat(**arguments))
+
+
+def said(chunk: Any) -> str:
+    return (chunk.choices[0].delta.content or "") if chunk.choices else ""

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from tests.adapters.litellm.answers import Answer, Json, ToolCall, embeddings, events, whole
+from tests.adapters.litellm.answers import Answer, Json, ToolCall, events, whole
+from tests.adapters.litellm.vectors import embeddings
 
 __all__ = ["Answer", "Call", "Provider", "Scripted", "ToolCall"]
 

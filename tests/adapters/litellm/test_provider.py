@@ -9,8 +9,8 @@ import litellm
 import openai
 import pytest
 
-from tests.adapters.litellm.answers import embed
 from tests.adapters.litellm.provider import Answer, Provider, ToolCall
+from tests.adapters.litellm.vectors import embed
 
 _ASK: Any = [{"role": "user", "content": "what is the time"}]
 _TOOL = ToolCall(name="clock", arguments='{"zone": "UTC"}')
