@@ -33,7 +33,7 @@ def embeddings(body: Json) -> Json:
     data = []
     for index, text in enumerate(texts):
         vector = embed(text if isinstance(text, str) else json.dumps(text))
-        packed = base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode()
+        packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         value = packed if is_packed else vector
         data.append({"object": "embedding", "index": index, "embedding": value})
     tokens = sum(len(str(text).split()) for text in texts)

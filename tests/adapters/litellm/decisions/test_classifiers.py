@@ -24,7 +24,7 @@ from tests.adapters.litellm.provider import Answer, Provider
 
 @pytest.mark.parametrize("mode", list(MODES))
 async def test_a_repeated_prompt_makes_no_classifier_call(provider: Provider, mode: str) -> None:
-    """Issue 4: 0 classifier calls within the TTL."""
+    """0 classifier calls within the TTL."""
     config, verdict = MODES[mode]
     provider.always(verdict, model="m-judge")
     async with installed() as at:
@@ -66,7 +66,7 @@ async def test_an_open_source_classifier_is_asked_once(provider: Provider) -> No
 
 
 async def test_fifty_identical_calls_make_one_classifier_call(provider: Provider) -> None:
-    """Issue 4: one decision for all who want it at the same time."""
+    """one decision for all who want it at the same time."""
     provider.always(Answer(text='{"tier": "COMPLEX"}', delay_s=0.2), model="m-judge")
     async with installed():
         router = router_of(provider, complexity(LLM))

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from tests.adapters.litellm import vectors
 from tests.adapters.litellm.decisions.routers import (
     COOKING,
     chat,
@@ -10,13 +13,14 @@ from tests.adapters.litellm.decisions.routers import (
     semantic,
     strategy_of,
 )
+from tests.adapters.litellm.encoder import MiniLM
 from tests.adapters.litellm.provider import Answer, Provider
 
 _EMBED = "/embeddings"
 
 
 async def test_a_repeated_prompt_makes_no_embedding_call(provider: Provider) -> None:
-    """Issue 4: 0 embedding calls within the TTL."""
+    """0 embedding calls within the TTL."""
     async with installed() as at:
         router = router_of(provider, semantic())
         first = await chat(router, COOKING)
@@ -39,7 +43,7 @@ async def test_without_the_part_it_does(provider: Provider) -> None:
 
 
 async def test_fifty_identical_calls_make_one_embedding_call(provider: Provider) -> None:
-    """Issue 4: one decision for all who want it at the same time."""
+    """one decision for all who want it at the same time."""
     async with installed() as at:
         router = router_of(provider, semantic())
         await chat(router, "prove the theorem by induction")  # the routes are embedded once
@@ -159,3 +163,24 @@ async def test_other_apis_are_routed_from_the_cache_too(provider: Provider) -> N
             assert answer.output
     assert (at.stats.misses, at.stats.hits) == (1, 1)
     assert {call.model for call in provider.of("/responses")} == {"m-small"}
+
+
+@pytest.mark.slow
+async def test_with_a_real_encoder(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that the routes do not have, told apart by meaning; a repeat asks for no vector."""
+    encoder = MiniLM()
+    monkeypatch.setattr(vectors, "embed", encoder.embed)
+    prompts = {
+        "what is the best way to make soft-boiled breakfast eggs": "m-small",
+        "demonstrate by inductive reasoning that the formula holds for all n": "m-large",
+    }
+    async with installed():
+        router = router_of(provider, semantic())
+        for prompt in prompts:
+            await chat(router, prompt)
+        before = provider.count(_EMBED)
+        for prompt in prompts:
+            await chat(router, prompt)
+    assert provider.count(_EMBED) == before
+    asked = [call.model for call in provider.of("/chat/completions")]
+    assert asked == [*prompts.values()] * 2
