@@ -1,11 +1,13 @@
 """Calls that are not async: answered from the cache, whatever it stands on."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from routecache_middleware.adapters.litellm import hub as hubs
 from routecache_middleware.adapters.litellm.options import configure
 from routecache_middleware.errors import CoordinatorError
 from routecache_middleware.testing.clock import FakeClock
+from tests.adapters.litellm import answers
+from tests.adapters.litellm import provider as provider_module
 from tests.adapters.litellm.provider import Answer, Provider
 from tests.adapters.litellm.threads import Callers, apart, tidy
 from tests.support.faulty import FaultyCoordinator
@@ -545,3 +549,22 @@ def test_loggers_hear_of_hits(install: Install) -> None:
     while len(listener.heard) < 2 and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert listener.heard == [(False, False), (True, True)]
+
+
+def test_a_stream_that_just_stops_is_not_kept(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteLLM ends it with a ``stop`` of its own, or fails the call, depending on its version."""
+
+    def first_three(*arguments: Any) -> Any:
+        return islice(answers.events(*arguments), 3)
+
+    monkeypatch.setattr(provider_module, "events", first_three)
+    callers = install()
+    for _ in range(2):
+        with contextlib.suppress(Exception):
+            callers.stream("stops")
+        time.sleep(0.5)  # the write comes later, from a thread of LiteLLM's
+    assert callers.count == 2
+    assert callers.cache.stats().result.entries == 0
+    assert set(callers.cache.stats().discards) <= {"incomplete"}

@@ -239,7 +239,9 @@ class SyncDoor:
         if ticket is None:
             return
         duration_ms = (time.monotonic() - ticket.started_s) * 1000
-        entry = self._rules.keep(ticket.asked, result, ticket.position, duration_ms)
+        entry: Entry | DiscardReason = DiscardReason.INCOMPLETE
+        if not getattr(kwargs.get("cache_key"), "is_cut_off", False):
+            entry = self._rules.keep(ticket.asked, result, ticket.position, duration_ms)
         flight = ticket.flight
         if isinstance(entry, DiscardReason):
             self._engine.recorder.discarded(entry)
