@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Self
+
+from rich.console import Console
+
+from examples.quickstart_report import TABLE_WIDTH
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -142,3 +146,13 @@ def _signals_held() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
+
+
+def report_failure(take: Callable[[Console], int], *, is_terminal: bool) -> int:
+    """Take a tour and return its exit status; a child that fails is told, without a traceback."""
+    console = Console(width=None if is_terminal else TABLE_WIDTH)
+    try:
+        return take(console)
+    except ChildError as error:
+        Console(stderr=True, soft_wrap=True).print(str(error), markup=False, highlight=False)
+        return 1

@@ -10,8 +10,7 @@ import httpx
 import openai
 from rich.console import Console
 
-from examples.quickstart_children import ChildError, Children
-from examples.quickstart_report import TABLE_WIDTH
+from examples.quickstart_children import ChildError, Children, report_failure
 from examples.quickstart_tour import tour
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,12 +43,7 @@ def upstream_environment(children: Children, console: Console) -> dict[str, str]
 
 def run(*, is_terminal: bool) -> int:
     """Start everything, take the tour, end everything; returns the exit status."""
-    console = Console(width=None if is_terminal else TABLE_WIDTH)
-    try:
-        return _run(console)
-    except ChildError as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), markup=False, highlight=False)
-        return 1
+    return report_failure(_run, is_terminal=is_terminal)
 
 
 def _run(console: Console) -> int:

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from examples.fleet.tour import tour
 from examples.fleet.valkey import MASTERS, ValkeyCluster
-from examples.quickstart_children import RUNNING_ON, ChildError, Children
-from examples.quickstart_report import TABLE_WIDTH
+from examples.quickstart_children import RUNNING_ON, ChildError, Children, report_failure
 from examples.quickstart_start import ROOT, START_TIMEOUT_S, upstream_environment
 
 GATEWAYS = 3
@@ -22,12 +21,7 @@ GATEWAYS = 3
 
 def run(*, is_terminal: bool) -> int:
     """Start everything, take the tour, end everything; returns the exit status."""
-    console = Console(width=None if is_terminal else TABLE_WIDTH)
-    try:
-        return _run(console)
-    except ChildError as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), markup=False, highlight=False)
-        return 1
+    return report_failure(_run, is_terminal=is_terminal)
 
 
 def _run(console: Console) -> int:

@@ -14,8 +14,7 @@ import openai
 from rich.console import Console
 
 from examples.litellm_proxy.tour import take
-from examples.quickstart_children import RUNNING_ON, ChildError, Children
-from examples.quickstart_report import TABLE_WIDTH
+from examples.quickstart_children import RUNNING_ON, ChildError, Children, report_failure
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("config.yaml")
@@ -24,12 +23,7 @@ START_TIMEOUT_S = 180.0
 
 def run(*, is_terminal: bool) -> int:
     """Start everything, take the tour, end everything; returns the exit status."""
-    console = Console(width=None if is_terminal else TABLE_WIDTH)
-    try:
-        return _run(console)
-    except ChildError as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), markup=False, highlight=False)
-        return 1
+    return report_failure(_run, is_terminal=is_terminal)
 
 
 def _run(console: Console) -> int:
