@@ -43,12 +43,14 @@ class Proceed(msgspec.Struct, frozen=True, gc=False):
         may_serve: Answer from what was found; false in shadow mode, where it is only counted.
         may_store: Keep a good answer.
         may_share: Open or join a flight.
+        may_convert: Make JSON of a stream and a stream of JSON; false for ``no-transform``.
     """
 
     may_look_up: bool
     may_serve: bool
     may_store: bool
     may_share: bool
+    may_convert: bool = True
 
 
 class Bypass(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +97,7 @@ _DEFAULT_TEMPERATURE = 1.0
 _ABSENT = Forward(MissReason.ABSENT)
 _FULLY = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=True)
 _ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=False)
-_FRESH = Freshness.FRESH  # as in core.freshness
+_FRESH, _EXPIRED = Freshness.FRESH, Freshness.EXPIRED  # as in core.freshness
 _ON = Mode.ON
 
 
@@ -126,11 +128,18 @@ def plan_request(
         may_serve=may_serve,
         may_store=mode is not Mode.READ_ONLY and not directives.no_store,
         may_share=may_serve and settings.coalescing and not directives.no_store,
+        may_convert=not directives.no_transform,
     )
 
 
 def plan_lookup(
-    entry: Entry | None, *, is_current: bool, now_s: float, max_age_s: float | None = None
+    entry: Entry | None,
+    *,
+    is_current: bool,
+    now_s: float,
+    max_age_s: float | None = None,
+    max_stale_s: float = 0.0,
+    min_fresh_s: float = 0.0,
 ) -> Serve | Forward:
     """Whether what was found may be served.
 
@@ -139,17 +148,23 @@ def plan_lookup(
         is_current: Whether nothing that covers it was invalidated since it was captured.
         now_s: Unix seconds.
         max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None.
+        max_stale_s: For how long at most it may have been stale (section 5.2.1.2), inside of the
+            stale windows that it was stored with.
+        min_fresh_s: For how long at least it has to stay fresh (section 5.2.1.3).
     """
     if entry is None:
         return _ABSENT
     if not is_current:
         return Forward(MissReason.INVALIDATED)
-    if classify(entry, now_s) is not _FRESH:
-        return Forward(MissReason.EXPIRED)
+    freshness = classify(entry, now_s)
     age = age_s(entry, now_s)
-    if max_age_s is not None and age > max_age_s:
+    ttl = entry.freshness_lifetime_s - age
+    is_fresh = freshness is _FRESH
+    if not is_fresh and (freshness is _EXPIRED or -ttl > max_stale_s or not max_stale_s):
+        return Forward(MissReason.EXPIRED)
+    if (max_age_s is not None and age > max_age_s) or (min_fresh_s and ttl < min_fresh_s):
         return Forward(MissReason.REQUEST)
-    return Serve(entry, age, entry.freshness_lifetime_s - age)
+    return Serve(entry, age, ttl)
 
 
 def read_response_head(

@@ -1,5 +1,6 @@
 """What to do next with a request: tables of the four decisions."""
 
+import math
 from itertools import product
 
 import pytest
@@ -143,6 +144,45 @@ def test_what_was_found_is_judged(
 ) -> None:
     made = plan_lookup(found, is_current=is_current, now_s=NOW_S, max_age_s=max_age)
     assert made == expected
+
+
+@pytest.mark.parametrize(
+    ("age", "terms", "reason"),
+    [
+        (5, {"min_fresh_s": 5}, None),  # RFC 9111 section 5.2.1.3
+        (5, {"min_fresh_s": 5.1}, MissReason.REQUEST),
+        (12, {"max_stale_s": 2}, None),  # RFC 9111 section 5.2.1.2
+        (12, {"max_stale_s": 1.9}, MissReason.EXPIRED),
+        (12, {"max_stale_s": math.inf}, None),
+        (12, {"max_stale_s": 0}, MissReason.EXPIRED),
+        (10, {"max_stale_s": 0}, MissReason.EXPIRED),
+        (69.9, {"max_stale_s": math.inf}, None),
+        (70, {"max_stale_s": math.inf}, MissReason.EXPIRED),  # its physical life is over
+        (12, {"max_stale_s": 5, "max_age_s": 12}, None),
+        (12, {"max_stale_s": 5, "max_age_s": 11}, MissReason.REQUEST),
+        (12, {"max_stale_s": 5, "min_fresh_s": 1}, MissReason.REQUEST),
+    ],
+)
+def test_a_client_says_how_fresh_an_answer_has_to_be(
+    age: float, terms: dict[str, float], reason: MissReason | None
+) -> None:
+    made = plan_lookup(entry(age), is_current=True, now_s=NOW_S, **terms)
+    if reason is None:
+        assert isinstance(made, Serve)
+        assert made.ttl_s == pytest.approx(10 - age)
+    else:
+        assert made == Forward(reason)
+
+
+def test_without_transformation_nothing_is_converted() -> None:
+    """RFC 9111 section 5.2.1.6."""
+    made = plan(directives=Directives(no_transform=True))
+    assert isinstance(made, Proceed)
+    assert made.may_serve
+    assert not made.may_convert
+    usual = plan()
+    assert isinstance(usual, Proceed)
+    assert usual.may_convert
 
 
 @pytest.mark.parametrize(

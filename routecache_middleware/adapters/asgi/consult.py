@@ -73,7 +73,8 @@ async def _understand(
         return found
     case.found, case.model = found, found.parsed.model
     case.tenant = _tenant(parts, head)
-    if parts.routing is not None and parts.routing.wants(found.parsed.model):
+    is_open = not head.context.model  # what the path names cannot be changed in the body
+    if is_open and parts.routing is not None and parts.routing.wants(found.parsed.model):
         trouble = await _route(parts, case, head, found, body)
         if trouble is not None:
             return trouble
