@@ -58,17 +58,31 @@ class Bypass(msgspec.Struct, frozen=True, gc=False):
 
 
 class Serve(msgspec.Struct, frozen=True, gc=False):
-    """Answer with ``entry``."""
+    """Answer with ``entry``.
+
+    Attributes:
+        entry: What was found.
+        age_s: Its age, seconds.
+        ttl_s: Freshness left, seconds; negative when stale.
+        is_stale: It is past its lifetime: whoever serves it has it made anew.
+    """
 
     entry: Entry
     age_s: float
     ttl_s: float
+    is_stale: bool = False
 
 
 class Forward(msgspec.Struct, frozen=True, gc=False):
-    """Ask the upstream."""
+    """Ask the upstream.
+
+    Attributes:
+        reason: Why.
+        fallback: What to answer with should the upstream fail (RFC 5861 section 4), or None.
+    """
 
     reason: MissReason
+    fallback: Serve | None = None
 
 
 class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +109,7 @@ _DEFAULT_TEMPERATURE = 1.0
 _ABSENT = Forward(MissReason.ABSENT)
 _FULLY = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=True)
 _ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=False)
-_FRESH = Freshness.FRESH  # as in core.freshness
+_FRESH, _EXPIRED = Freshness.FRESH, Freshness.EXPIRED  # as in core.freshness
 _ON = Mode.ON
 
 
@@ -130,7 +144,12 @@ def plan_request(
 
 
 def plan_lookup(
-    entry: Entry | None, *, is_current: bool, now_s: float, max_age_s: float | None = None
+    entry: Entry | None,
+    *,
+    is_current: bool,
+    now_s: float,
+    max_age_s: float | None = None,
+    may_be_stale: bool = False,
 ) -> Serve | Forward:
     """Whether what was found may be served.
 
@@ -138,18 +157,33 @@ def plan_lookup(
         entry: What the coordinator has under the key, or None.
         is_current: Whether nothing that covers it was invalidated since it was captured.
         now_s: Unix seconds.
-        max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None.
+        max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None. Who names one wants
+            nothing stale.
+        may_be_stale: The caller knows what to do with a stale entry.
     """
     if entry is None:
         return _ABSENT
     if not is_current:
         return Forward(MissReason.INVALIDATED)
-    if classify(entry, now_s) is not _FRESH:
-        return Forward(MissReason.EXPIRED)
+    freshness = classify(entry, now_s)
+    if freshness is not _FRESH:
+        if freshness is _EXPIRED or not may_be_stale or max_age_s is not None:
+            return Forward(MissReason.EXPIRED)
+        return _plan_stale(entry, now_s)
     age = age_s(entry, now_s)
     if max_age_s is not None and age > max_age_s:
         return Forward(MissReason.REQUEST)
     return Serve(entry, age, entry.freshness_lifetime_s - age)
+
+
+def _plan_stale(entry: Entry, now_s: float) -> Serve | Forward:
+    """RFC 5861: serve it now and refresh it (section 3), or only if the upstream fails (4)."""
+    age = age_s(entry, now_s)
+    lifetime_s = entry.freshness_lifetime_s
+    stale = Serve(entry, age, lifetime_s - age, is_stale=True)
+    if age < lifetime_s + entry.stale_while_revalidate_s:
+        return stale
+    return Forward(MissReason.EXPIRED, fallback=stale)
 
 
 def read_response_head(
