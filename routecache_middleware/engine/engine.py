@@ -61,7 +61,8 @@ _logger = logging.getLogger("routecache")
 _ABSENT = Forward(MissReason.ABSENT)
 _INVALIDATED = Forward(MissReason.INVALIDATED)
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
-_GET, _PUT, _HIT, _MISS = Operation.GET, Operation.PUT, Outcome.HIT, Outcome.MISS
+_GET, _PUT = Operation.GET, Operation.PUT
+_HIT, _STALE, _MISS = Outcome.HIT, Outcome.STALE, Outcome.MISS
 _STORED, _TOO_LARGE, _OUTDATED, _REFUSED, _FAILED = Placing
 _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
@@ -152,6 +153,7 @@ class Engine:
         tags: tuple[str, ...] = (),
         former: Sequence[CacheKey] = (),
         tenant: str = "",
+        may_be_stale: bool = False,
     ) -> Lookup:
         """Look one key up and judge it; the caller counts, who knows what comes of it.
 
@@ -165,6 +167,7 @@ class Engine:
             former: Keys under which it may have been stored before the secret changed. What is
                 found there must be current under both keys, and for ``tenant``.
             tenant: Whose it would be today.
+            may_be_stale: The caller refreshes what it finds stale.
         """
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
@@ -175,7 +178,7 @@ class Engine:
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._owed.pay()
-        plan = self.judge(key, fetched.entries[0], max_age_s, tags)
+        plan = self.judge(key, fetched.entries[0], max_age_s, tags, may_be_stale=may_be_stale)
         if former:
             for old_key, entry in zip(former, fetched.entries[1:], strict=False):
                 if entry is not None and not isinstance(plan, Serve):
@@ -183,7 +186,13 @@ class Engine:
         return self._found(span, plan, fetched.entries[0])
 
     def lookup_now(
-        self, layer: Layer, key: CacheKey, *, model: str = "", verb: str = ""
+        self,
+        layer: Layer,
+        key: CacheKey,
+        *,
+        model: str = "",
+        verb: str = "",
+        may_be_stale: bool = False,
     ) -> Lookup | None:
         """As :meth:`lookup`, where the coordinator can read it without waiting; else None."""
         fetch_now = self._fetch_now
@@ -205,7 +214,12 @@ class Engine:
             plan: Serve | Forward = _ABSENT
         else:  # nothing is owed, so the table alone says what is current
             is_current = table.is_current(key, entry)
-            plan = plan_lookup(entry, is_current=is_current, now_s=self.clock.now_s())
+            plan = plan_lookup(
+                entry,
+                is_current=is_current,
+                now_s=self.clock.now_s(),
+                may_be_stale=may_be_stale,
+            )
         return self._found(span, plan, entry)
 
     def _failed(self, span: OpenOperation, error: BaseException) -> Lookup:
@@ -216,7 +230,7 @@ class Engine:
         return Lookup(_ABSENT, Outcome.ERROR, self.table.position, span.traceparent)
 
     def _found(self, span: OpenOperation, plan: Serve | Forward, entry: Entry | None) -> Lookup:
-        outcome = _HIT if isinstance(plan, Serve) else _MISS
+        outcome = (_STALE if plan.is_stale else _HIT) if isinstance(plan, Serve) else _MISS
         if not span.is_watched:
             return Lookup(plan, outcome, self.table.position, "", entry)
         span.finish(lookup_finished(plan, self.coordinator.name))
@@ -332,13 +346,21 @@ class Engine:
         entry: Entry | None,
         max_age_s: float | None = None,
         tags: tuple[str, ...] = (),
+        *,
+        may_be_stale: bool = False,
     ) -> Serve | Forward:
-        """Whether an entry may be served, as far as is known here; ``tags`` as for a lookup."""
+        """Whether an entry may be served, as far as is known here; the rest as for a lookup."""
         if entry is None:
             return _ABSENT
         is_current = self.is_current(key, with_tags(entry, tags) if tags else entry)
         now_s = self.clock.now_s()
-        return plan_lookup(entry, is_current=is_current, now_s=now_s, max_age_s=max_age_s)
+        return plan_lookup(
+            entry,
+            is_current=is_current,
+            now_s=now_s,
+            max_age_s=max_age_s,
+            may_be_stale=may_be_stale,
+        )
 
     def _judge_former(
         self, key: CacheKey, old_key: CacheKey, entry: Entry, max_age_s: float | None

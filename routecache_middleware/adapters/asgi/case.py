@@ -34,6 +34,8 @@ class Case(msgspec.Struct):
         bypass: Why the cache stands aside.
         lookup: What was found, when something was looked for.
         miss: Why the app has to be asked.
+        is_stale: It was answered with what is past its lifetime.
+        is_refresh: Nobody waits for the answer: it takes the place of one that was served stale.
     """
 
     dialect: Dialect
@@ -51,3 +53,5 @@ class Case(msgspec.Struct):
     bypass: BypassReason | None = None
     lookup: Lookup | None = None
     miss: MissReason | None = None
+    is_stale: bool = False
+    is_refresh: bool = False

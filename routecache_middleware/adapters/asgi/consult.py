@@ -153,6 +153,7 @@ async def _look_up(
             verb=case.dialect.verb,
             former=_former_keys(case, head, found) if found.former else (),
             tenant=case.tenant,
+            may_be_stale=plan.may_store,  # or it could not be made anew
         )
     if not isinstance(lookup.plan, Serve):
         case.miss = lookup.plan.reason
@@ -181,4 +182,5 @@ async def _serve(parts: Parts, case: Case, plan: Serve, found: Identified) -> li
     if case.proceed is None or not case.proceed.may_serve:  # shadow mode
         engine.recorder.shadow_hits += 1
         return None
+    case.is_stale = plan.is_stale
     return as_hit(parts, case, plan, body, parsed.mode)

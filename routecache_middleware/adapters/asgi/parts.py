@@ -5,7 +5,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -112,3 +112,4 @@ class Parts:
     routing: Routing | None
     warn: WarnOnce
     stored_headers: frozenset[bytes]
+    refreshing: set[str] = field(default_factory=set)

@@ -77,11 +77,11 @@ class QuickLane:
             return None
         engine, model = self._engine, found.parsed.model
         key = result_key(found.fingerprint.result, model, head.tenant)
-        lookup = engine.lookup_now(_RESULT, key, model=model, verb=dialect.verb)
+        lookup = engine.lookup_now(_RESULT, key, model=model, verb=dialect.verb, may_be_stale=True)
         if lookup is None:
             return None
         plan = lookup.plan
-        if type(plan) is not Serve:
+        if type(plan) is not Serve or plan.is_stale:
             return Tried(key, lookup)
         entry = plan.entry
         body = entry.body
