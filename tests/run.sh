@@ -50,7 +50,9 @@ step "pytest"
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi
-python -m pytest -m "not slow" --cov --cov-report=
+python -m pytest -m "not slow" --ignore=tests/adapters/litellm --cov --cov-report=
+step "pytest, inside LiteLLM"
+python -m pytest tests/adapters/litellm -m "not slow" -n 2 --dist loadfile --cov --cov-append --cov-report=
 step "coverage"
 coverage report --fail-under=95
 coverage report --fail-under=100 --include='routecache_middleware/core/*,routecache_middleware/dialects/*'

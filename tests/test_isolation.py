@@ -16,8 +16,18 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import routecache_middleware
-for found in pkgutil.walk_packages(routecache_middleware.__path__, "routecache_middleware."):
-    importlib.import_module(found.name)
+# What is made of LiteLLM's own classes has to have them; the rest of its adapter says what to do.
+ADAPTER = "routecache_middleware.adapters.litellm"
+SAYS_WHAT_TO_INSTALL = {f"{ADAPTER}{name}" for name in ("", ".hub", ".options", ".proxy")}
+for found in pkgutil.walk_packages(
+    routecache_middleware.__path__, "routecache_middleware.", onerror=lambda _: None
+):
+    try:
+        importlib.import_module(found.name)
+    except ModuleNotFoundError as error:
+        is_made_of_it = error.name == "litellm" and found.name.startswith(f"{ADAPTER}.")
+        if not is_made_of_it or found.name in SAYS_WHAT_TO_INSTALL:
+            raise
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
@@ -35,3 +45,13 @@ def test_every_module_imports_without_any_extra() -> None:
     loaded = json.loads(run.stdout)
     assert "starlette" not in loaded
     assert "uvicorn" not in loaded
+
+
+def test_without_litellm_its_adapter_says_what_to_install() -> None:
+    code = CORE_ONLY.partition("import routecache_middleware")[0] + (
+        "from routecache_middleware.adapters.litellm import install\ninstall()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert "pip install 'routecache-middleware[litellm]'" in run.stderr

@@ -49,6 +49,10 @@ class Domain(Enum):
     QUERY_JSON = b"rc1.query.json"
     QUERY_BYTES = b"rc1.query.bytes"
     QUERY_TEXT = b"rc1.query.text"
+    LITELLM = b"rc1.litellm"
+    LITELLM_ROUTE = b"rc1.lite.route"
+    LITELLM_ROUTER = b"rc1.lite.router"
+    LITELLM_PIN = b"rc1.lite.pin"
 
 
 class KeyContext(msgspec.Struct, frozen=True):

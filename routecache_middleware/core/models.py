@@ -132,6 +132,7 @@ class RoutingDecision:
             invalidations.
         score_kind: What ``score`` is: ``win_rate``, ``cosine``, ``probability``, ``tier`` ...
         decide_ms: What the decision cost, milliseconds.
+        detail: What else its maker wants to have back with it; the cache does not look into it.
         outcome: How this record came; not stored.
         age_s: Seconds since the decision was made; not stored.
     """
@@ -143,6 +144,7 @@ class RoutingDecision:
     router_version: str = ""
     score_kind: str = ""
     decide_ms: float = 0.0
+    detail: str = ""
     outcome: Outcome = field(default=Outcome.MISS, compare=False)
     age_s: float = field(default=0.0, compare=False)
 

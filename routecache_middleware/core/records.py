@@ -47,6 +47,7 @@ __all__ = [
     "read_result",
     "result_entry",
     "scopes_of",
+    "with_models",
     "with_tags",
     "with_tenant",
 ]
@@ -90,6 +91,16 @@ def scopes_of(tenant: str, models: Iterable[str], tags: Iterable[str] = ()) -> t
         scopes += (model_scope(model), tenant_model_scope(tenant, model))
     scopes += map(tag_scope, tags)
     return tuple(scopes)
+
+
+def with_models(entry: Entry, tenant: str, models: Iterable[str]) -> Entry:
+    """Return an entry of ``tenant`` as if further models had a part in it."""
+    also = [
+        scope
+        for model in models
+        for scope in (model_scope(model), tenant_model_scope(tenant, model))
+    ]
+    return structs.replace(entry, scopes=tuple(dict.fromkeys((*entry.scopes, *also))))
 
 
 def with_tags(entry: Entry, tags: Iterable[str]) -> Entry:
@@ -161,9 +172,11 @@ def metadata_entry(metadata: ModelMetadata, made: Provenance, *, also: str = "")
     return _model_entry(Layer.METADATA, metadata, made, also)
 
 
-def load_entry(metrics: LoadMetrics, made: Provenance) -> Entry:
-    """Entry of a model's load metrics."""
-    return _model_entry(Layer.LOAD, metrics, made, "")
+def load_entry(
+    metrics: LoadMetrics, made: Provenance, *, shares: Mapping[str, object] | None = None
+) -> Entry:
+    """Entry of a model's load metrics; ``shares``: what they are the sum of, see :mod:`.shares`."""
+    return _model_entry(Layer.LOAD, metrics, made, "", {"shares": shares} if shares else {})
 
 
 def read_decision(entry: Entry, age_s: float) -> RoutingDecision:
@@ -221,7 +234,11 @@ def mark(record: _Record, outcome: Outcome) -> _Record:
 
 
 def _model_entry(
-    layer: Layer, record: ModelMetadata | LoadMetrics, made: Provenance, also: str
+    layer: Layer,
+    record: ModelMetadata | LoadMetrics,
+    made: Provenance,
+    also: str,
+    beside: Mapping[str, object] | None = None,
 ) -> Entry:
     models = _names(record.model_id, also)
     # Without a tenant it is nobody's: invalidating the tenant "" spares it.
@@ -232,7 +249,7 @@ def _model_entry(
     )
     return Entry(
         layer=layer,
-        body=_pack(record),
+        body=_pack(record, beside),
         created_s=made.now_s,
         freshness_lifetime_s=made.ttl_s,
         position=made.position,
@@ -277,9 +294,13 @@ _metadata = _Format(ModelMetadata)
 _load = _Format(LoadMetrics)
 
 
-def _pack(record: RoutingDecision | ModelMetadata | LoadMetrics) -> bytes:
+def _pack(
+    record: RoutingDecision | ModelMetadata | LoadMetrics,
+    beside: Mapping[str, object] | None = None,
+) -> bytes:
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     values.update(outcome=Outcome.MISS, age_s=0.0)  # how it came here is no part of it
+    values.update(beside or {})
     try:
         return _encode(values)
     except UnicodeEncodeError:

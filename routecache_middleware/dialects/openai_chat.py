@@ -29,7 +29,7 @@ class OpenAIChat:
 
     name = "openai.chat"
     verb = "chat"
-    path_suffixes = (
+    path_suffixes: tuple[str, ...] = (
         "/v1/chat/completions",
         "/engines/{model}/chat/completions",
         "/openai/deployments/{model}/chat/completions",

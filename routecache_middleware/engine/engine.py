@@ -18,16 +18,14 @@ from routecache_middleware.core.events import (
     PutFinished,
     RemoveFinished,
 )
-from routecache_middleware.core.invalidation import InvalidationRow, InvalidationTable
+from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import (
-    START,
     DiscardReason,
     Entry,
     MissReason,
     Outcome,
     Position,
-    Scope,
 )
 from routecache_middleware.core.plan import Forward, Serve, plan_lookup
 from routecache_middleware.core.policy import CachePolicy
@@ -39,7 +37,7 @@ from routecache_middleware.core.ports import (
     Observer,
     OpenOperation,
 )
-from routecache_middleware.core.records import with_tags, with_tenant
+from routecache_middleware.core.records import with_tenant
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.engine.acceptance import Acceptance
@@ -47,6 +45,7 @@ from routecache_middleware.engine.background import Background
 from routecache_middleware.engine.capture import CaptureBudget
 from routecache_middleware.engine.fleet import Fleet
 from routecache_middleware.engine.flights import Flights
+from routecache_middleware.engine.judging import Judge
 from routecache_middleware.engine.leases import Lease, Placing
 from routecache_middleware.engine.load import LoadTracker
 from routecache_middleware.engine.lookup import Lookup, lookup_finished
@@ -68,7 +67,7 @@ _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
 
 
-class Engine:
+class Engine(Judge):
     """A coordinator with its invalidation table, counters and observers."""
 
     def __init__(
@@ -81,14 +80,13 @@ class Engine:
         *,
         owns_coordinator: bool = True,
     ) -> None:
+        super().__init__(clock, Owed(clock, self._record))
         self.coordinator = coordinator
         self.settings = settings
         self.policy = policy
-        self.clock = clock
         self.observer = observer
         self.mode = settings.mode
         self.recorder = Recorder()
-        self.table = InvalidationTable()
         self.background = Background(is_eager=not coordinator.is_shared)
         self.load = LoadTracker(clock)
         self.captures = CaptureBudget(settings)
@@ -101,7 +99,6 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._open_again_s = -math.inf
-        self._owed = Owed(clock, self._record)
         is_fleet = coordinator.is_shared and settings.coalescing
         self.fleet = Fleet(self) if is_fleet else None
 
@@ -246,15 +243,15 @@ class Engine:
         """Read the log's tail; raises what the coordinator raises."""
         self._learn(await self.coordinator.fetch((), self.table.position))
 
-    async def peek(self, key: CacheKey) -> Entry | None:
-        """Return a fresh, current entry without counting or tracing; None also when that fails."""
+    async def peek(self, keys: Sequence[CacheKey]) -> list[Entry | None]:
+        """Return fresh, current entries without counting or tracing; None also when that fails."""
         try:
-            fetched = await self.coordinator.fetch((key,), self.table.position)
+            fetched = await self.coordinator.fetch(keys, self.table.position)
         except Exception:  # noqa: BLE001 - as in lookup
-            return None
+            return [None] * len(keys)
         self._learn(fetched)
-        plan = self.judge(key, fetched.entries[0])
-        return plan.entry if isinstance(plan, Serve) else None
+        plans = map(self.judge, keys, fetched.entries)
+        return [plan.entry if isinstance(plan, Serve) else None for plan in plans]
 
     async def put(
         self, key: CacheKey, entry: Entry, *, verb: str = "", lease: Lease | None = None
@@ -318,56 +315,9 @@ class Engine:
             self._owed.add(rows)
         return receipt
 
-    def is_current(self, key: CacheKey, entry: Entry) -> bool:
-        """Whether nothing that covers ``entry`` was invalidated since, as far as is known here."""
-        return self.table.is_current(key, entry) and (
-            not self._owed.rows or self._owed.table.is_current(key, entry)
-        )
-
-    def is_current_since(self, key: CacheKey, scopes: Sequence[Scope], position: Position) -> bool:
-        """Whether a flight captured at ``position`` may be joined, as far as is known here."""
-        return self.table.is_current_since(key, scopes, position) and (
-            not self._owed.rows or self._owed.table.is_current_since(key, scopes, position)
-        )
-
-    def latest(self, key: CacheKey, scopes: Sequence[Scope]) -> Position | None:
-        """Where it was last invalidated; None when that could not be recorded yet."""
-        if self._owed.rows and not self._owed.table.is_current_since(key, scopes, START):
-            return None
-        return self.table.latest(key, scopes)
-
     def stats(self) -> CacheStats:
         """All counters, frozen."""
         return self.recorder.snapshot(self.coordinator.stats())
-
-    def judge(
-        self,
-        key: CacheKey,
-        entry: Entry | None,
-        max_age_s: float | None = None,
-        tags: tuple[str, ...] = (),
-        *,
-        may_be_stale: bool = False,
-    ) -> Serve | Forward:
-        """Whether an entry may be served, as far as is known here; the rest as for a lookup."""
-        if entry is None:
-            return _ABSENT
-        is_current = self.is_current(key, with_tags(entry, tags) if tags else entry)
-        now_s = self.clock.now_s()
-        return plan_lookup(
-            entry,
-            is_current=is_current,
-            now_s=now_s,
-            max_age_s=max_age_s,
-            may_be_stale=may_be_stale,
-        )
-
-    def _judge_former(
-        self, key: CacheKey, old_key: CacheKey, entry: Entry, max_age_s: float | None
-    ) -> Serve | Forward:
-        if not self.is_current(old_key, entry):
-            return _INVALIDATED
-        return self.judge(key, entry, max_age_s)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not loop:

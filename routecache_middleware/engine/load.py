@@ -5,6 +5,8 @@ model, when something happens or somebody asks.
 """
 
 import math
+import os
+import secrets
 from collections.abc import Mapping
 
 from routecache_middleware.core.models import LoadMetrics
@@ -61,15 +63,26 @@ class ModelLoad:
         self.avg_response_time_ms += weight * (duration_ms - self.avg_response_time_ms)
         self.error_rate += weight * (float(is_failure) - self.error_rate)
 
+    def abandoned(self) -> None:
+        """An upstream call is over, and nothing can be said of how it went."""
+        self.in_flight -= 1
+        self.is_changed = True
+
 
 class LoadTracker:
     """Live load of the models that this process calls."""
 
-    __slots__ = ("_clock", "_models")
+    __slots__ = ("_clock", "_models", "_name")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._models: dict[str, ModelLoad] = {}
+        self._name = secrets.token_hex(4)
+
+    @property
+    def source(self) -> str:
+        """Whose measurements these are: no other tracker, here or elsewhere, has the name."""
+        return f"{os.getpid():x}.{self._name}"  # a forked child is another one
 
     def started(self, model_id: str) -> ModelLoad:
         """An upstream call to a model begins; give what is returned to the end of the call."""
@@ -88,6 +101,10 @@ class LoadTracker:
     def is_due(self, load: ModelLoad) -> bool:
         """Whether a second has passed since the numbers were last published."""
         return self._clock.monotonic_s() - load.published_s >= 1.0
+
+    def is_wanting(self, load: ModelLoad) -> bool:
+        """Whether what was last published says too little by now, or will soon be forgotten."""
+        return load.is_changed or (load.in_flight > 0 and self.is_due(load))
 
     def published(self, model_id: str) -> None:
         """The numbers of a model are about to be written."""

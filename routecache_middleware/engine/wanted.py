@@ -48,8 +48,8 @@ class Wanted(Protocol[T]):
     async def make(self) -> T:
         """Make the value."""
 
-    def write(self, value: T, made: Provenance) -> Entry:
-        """Put the value into an entry."""
+    def write(self, value: T, made: Provenance) -> Entry | None:
+        """Put the value into an entry; None when it is not one to keep."""
 
     def models(self, value: T | None) -> tuple[str, ...]:
         """Models with which the value is invalidated: of a value, or as far as known before."""

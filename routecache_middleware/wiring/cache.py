@@ -1,34 +1,20 @@
 """RouteCache: the cache as a library. The ASGI middleware is built on the same object."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
 from types import TracebackType
-from typing import ClassVar, Self
-
-import msgspec
+from typing import Self
 
 from routecache_middleware.core.choices import Mode
-from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
+from routecache_middleware.core.keys import result_key, route_key
 from routecache_middleware.core.models import (
-    Entry,
     ModelMetadata,
-    Outcome,
     QueryResult,
     RoutingDecision,
 )
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.ports import Clock, Coordinator, Observer
 from routecache_middleware.core.records import (
-    Provenance,
-    checked_metadata,
-    decision_entry,
-    mark,
-    metadata_entry,
     metadata_key,
-    read_decision,
-    read_metadata,
-    read_result,
-    result_entry,
 )
 from routecache_middleware.core.reports import WarmReport
 from routecache_middleware.core.settings import Settings
@@ -45,10 +31,10 @@ from routecache_middleware.wiring.invalidation import Invalidations
 from routecache_middleware.wiring.nodes import Nodes
 from routecache_middleware.wiring.records import (
     Records,
-    checked_bytes,
     checked_tags,
     checked_ttl_s,
 )
+from routecache_middleware.wiring.wants import WantedDecision, WantedMetadata, WantedResult
 
 __all__ = ["RouteCache"]
 
@@ -101,9 +87,10 @@ class RouteCache(Records, Invalidations, Nodes):
             if value is not None and not isinstance(value, kind):
                 found, wanted = type(value).__name__, kind.__name__
                 raise ConfigurationError(f"{name} is a {found}; it has to be a {wanted}, or None")
+        self._url = configured_url(url) if coordinator is None else None
         super().__init__(
             build_engine(
-                url=configured_url(url),
+                url=self._url or "",
                 coordinator=coordinator,
                 settings=settings or load_settings(),
                 policy=policy or load_policy(),
@@ -126,6 +113,11 @@ class RouteCache(Records, Invalidations, Nodes):
             ConfigurationError: The URL is wrong or a package it needs is missing.
         """
         return cls(url=url, settings=settings, policy=policy)
+
+    @property
+    def url(self) -> str | None:
+        """What it was built from, passwords included; None with a coordinator built elsewhere."""
+        return self._url
 
     @property
     def settings(self) -> Settings:
@@ -203,7 +195,7 @@ class RouteCache(Records, Invalidations, Nodes):
             TypeError: ``compute`` did not return a decision.
             Exception: Whatever ``compute`` raised.
         """
-        wanted = _Decision(
+        wanted = WantedDecision(
             route_key(query_hash, tenant),
             tenant,
             checked_tags(tags) if tags else (),
@@ -238,7 +230,7 @@ class RouteCache(Records, Invalidations, Nodes):
             TypeError: ``compute`` returned neither.
             Exception: Whatever ``compute`` raised.
         """
-        wanted = _Result(
+        wanted = WantedResult(
             result_key(query_hash, model_id, tenant),
             tenant,
             checked_tags(tags) if tags else (),
@@ -270,7 +262,7 @@ class RouteCache(Records, Invalidations, Nodes):
             TypeError: ``load`` did not return metadata.
             Exception: Whatever ``load`` raised.
         """
-        wanted = _Metadata(
+        wanted = WantedMetadata(
             metadata_key(model_id, tenant),
             tenant,
             checked_tags(tags) if tags else (),
@@ -305,95 +297,3 @@ class RouteCache(Records, Invalidations, Nodes):
     def stats(self) -> CacheStats:
         """Return a snapshot of all counters."""
         return self.engine.stats()
-
-
-class _Terms(msgspec.Struct):
-    """What the three kinds of :class:`.get_or_compute.Wanted` have in common."""
-
-    key: CacheKey
-    tenant: str
-    tags: tuple[str, ...]
-    ttl_s: float | None
-    refresh: bool
-    store: bool
-
-
-class _Decision(_Terms):
-    layer: ClassVar[Layer] = Layer.ROUTING
-
-    compute: Callable[[], Awaitable[RoutingDecision]]
-    router_version: str
-    eligible: Eligible | None
-    chooser: Chooser
-
-    def read(self, entry: Entry, age_s: float) -> RoutingDecision | None:
-        decision = read_decision(entry, age_s)
-        return decision if self.eligible is None else self.chooser.choose(decision, self.eligible)
-
-    async def make(self) -> RoutingDecision:
-        decision = await self.compute()
-        if not isinstance(decision, RoutingDecision):
-            raise TypeError(f"compute returned no RoutingDecision but a {type(decision).__name__}")
-        if self.router_version and not decision.router_version:
-            return replace(decision, router_version=self.router_version)
-        return decision
-
-    def write(self, value: RoutingDecision, made: Provenance) -> Entry:
-        return decision_entry(value, made)
-
-    def models(self, value: RoutingDecision | None) -> tuple[str, ...]:
-        return () if value is None else (value.selected_model,)
-
-    def mark(self, value: RoutingDecision, outcome: Outcome) -> RoutingDecision:
-        return mark(self.chooser.choose(value, self.eligible) or value, outcome)
-
-
-class _Result(_Terms):
-    layer: ClassVar[Layer] = Layer.RESULT
-
-    compute: Callable[[], Awaitable[bytes | QueryResult]]
-    model_id: str
-    clock: Clock
-
-    def read(self, entry: Entry, age_s: float) -> QueryResult:
-        return read_result(entry, age_s)
-
-    async def make(self) -> QueryResult:
-        started_s = self.clock.monotonic_s()
-        made = await self.compute()
-        if isinstance(made, QueryResult):
-            return made
-        elapsed_ms = (self.clock.monotonic_s() - started_s) * 1000
-        return QueryResult(checked_bytes(made), self.model_id, elapsed_ms)
-
-    def write(self, value: QueryResult, made: Provenance) -> Entry:
-        return result_entry(value, made, shape=value.mode.value, also=self.model_id)
-
-    def models(self, value: QueryResult | None) -> tuple[str, ...]:
-        return (self.model_id,) if value is None else (self.model_id, value.model_id)
-
-    def mark(self, value: QueryResult, outcome: Outcome) -> QueryResult:
-        return mark(value, outcome)
-
-
-class _Metadata(_Terms):
-    layer: ClassVar[Layer] = Layer.METADATA
-
-    load: Callable[[str], Awaitable[ModelMetadata]]
-    model_id: str
-
-    def read(self, entry: Entry, age_s: float) -> ModelMetadata | None:
-        metadata = read_metadata(entry, age_s)
-        return None if metadata.is_observed else metadata
-
-    async def make(self) -> ModelMetadata:
-        return checked_metadata(await self.load(self.model_id))
-
-    def write(self, value: ModelMetadata, made: Provenance) -> Entry:
-        return metadata_entry(value, made, also=self.model_id)
-
-    def models(self, value: ModelMetadata | None) -> tuple[str, ...]:
-        return (self.model_id,) if value is None else (self.model_id, value.model_id)
-
-    def mark(self, value: ModelMetadata, outcome: Outcome) -> ModelMetadata:
-        return mark(value, outcome)

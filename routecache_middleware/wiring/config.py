@@ -16,7 +16,7 @@ is silently ignored is worse than a gateway that does not start.
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -30,16 +30,22 @@ from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import PROFILES, Settings
 from routecache_middleware.errors import ConfigurationError
 
-__all__ = ["DEFAULT_URL", "configured_url", "load_policy", "load_settings"]
+__all__ = [
+    "DEFAULT_URL",
+    "check_name",
+    "configured_url",
+    "load_policy",
+    "load_settings",
+    "load_table",
+]
 
 DEFAULT_URL: Final = "memory://"
 
 _PREFIX: Final = "ROUTECACHE_"
-_POLICY_PREFIX: Final = "ROUTECACHE_POLICY_"
 _TABLE: Final = "routecache"
-# Beside the settings, in the file and in the environment; the admin app reads its own.
+# Beside the settings, in the file and in the environment; others read tables of their own.
 _WORDS: Final = frozenset({"profile", "url"})
-_OTHER_TABLES: Final = frozenset({"admin", "policy"})
+_OTHER_TABLES: Final = frozenset({"admin", "litellm", "policy"})
 # What Kubernetes sets in every container near a service whose name begins with "routecache".
 _SERVICE_LINK: Final = re.compile(
     r"ROUTECACHE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -57,7 +63,7 @@ _EXPECTED: Final[dict[object, str]] = {
     str: "text",
 }
 
-_Record = TypeVar("_Record", Settings, CachePolicy)
+_Record = TypeVar("_Record")
 
 
 def load_settings(
@@ -65,6 +71,7 @@ def load_settings(
     profile: str | None = None,
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
+    table: Mapping[str, object] | None = None,
     **overrides: object,
 ) -> Settings:
     """Settings of this deployment.
@@ -73,13 +80,14 @@ def load_settings(
         profile: Name of a TTL profile.
         toml_path: The TOML file; None: the one that ``ROUTECACHE_CONFIG`` names, if any.
         environ: The environment; None: that of the process.
+        table: What a host's own configuration file says: it wins over the TOML file.
         overrides: Settings that win over everything else.
 
     Raises:
         ConfigurationError: A value is wrong, a name is no setting, or the file cannot be read. The
             text says where it was found; secrets are not shown.
     """
-    sources = _Sources(environ, toml_path)
+    sources = _Sources(environ, toml_path, table)
     chosen = _Found("profile", profile, "argument profile") if profile else sources.word("profile")
     ttls = {} if chosen is None else _profile(chosen)
     return _load(Settings, sources.settings(), overrides, ttls)
@@ -89,10 +97,28 @@ def load_policy(
     *,
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
+    table: Mapping[str, object] | None = None,
     **overrides: object,
 ) -> CachePolicy:
     """Policy of this deployment; arguments and errors as for :func:`load_settings`."""
-    return _load(CachePolicy, _Sources(environ, toml_path).policy(), overrides, {})
+    return _load(CachePolicy, _Sources(environ, toml_path, table).sub("policy"), overrides, {})
+
+
+def load_table(
+    kind: type[_Record],
+    name: str,
+    *,
+    toml_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    table: Mapping[str, object] | None = None,
+    **overrides: object,
+) -> _Record:
+    """Settings of an adapter: a dataclass of its own, in table ``[routecache.<name>]``.
+
+    Arguments and errors as for :func:`load_settings`; in the environment
+    ``ROUTECACHE_<NAME>_<SETTING>``.
+    """
+    return _load(kind, _Sources(environ, toml_path, table).sub(name), overrides, {})
 
 
 def configured_url(
@@ -100,6 +126,7 @@ def configured_url(
     *,
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
+    table: Mapping[str, object] | None = None,
 ) -> str:
     """Coordinator URL of this deployment; :data:`DEFAULT_URL` when nobody names one.
 
@@ -110,7 +137,7 @@ def configured_url(
     """
     if url is not None:
         return url
-    found = _Sources(environ, toml_path).word("url")
+    found = _Sources(environ, toml_path, table).word("url")
     return DEFAULT_URL if found is None else str(found.value)
 
 
@@ -133,9 +160,14 @@ class _Found:
 
 
 class _Sources:
-    """Environment and TOML file, each read once; the file before the environment, which wins."""
+    """File, host's table and environment, each read once; the later of them win."""
 
-    def __init__(self, environ: Mapping[str, str] | None, toml_path: str | Path | None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None,
+        toml_path: str | Path | None,
+        table: Mapping[str, object] | None,
+    ) -> None:
         given = os.environ if environ is None else environ
         self._environ = {
             name: value
@@ -143,28 +175,35 @@ class _Sources:
             if name.startswith(_PREFIX) and value and not _SERVICE_LINK.fullmatch(name)
         }
         path = toml_path or self._environ.get(f"{_PREFIX}CONFIG")
-        self._path = str(path)
-        self._table = _read_table(Path(path)) if path else {}
+        # Each by itself: merged, the host's table for a policy would hide all of the file's.
+        self._tables: list[tuple[str, Mapping[str, object]]] = []
+        if path:
+            self._tables.append((str(path), _read_table(Path(path))))
+        if table:
+            self._tables.append(("the host's configuration", table))
 
     def settings(self) -> Iterator[_Found]:
         """Every setting named anywhere; later ones win."""
-        for name, value in self._table.items():
-            if name not in _WORDS | _OTHER_TABLES:
-                yield _Found(name, value, f"{name} in [{_TABLE}] of {self._path}")
+        for path, table in self._tables:
+            for name, value in table.items():
+                if name not in _WORDS | _OTHER_TABLES:
+                    yield _Found(name, value, f"{name} in [{_TABLE}] of {path}")
         others = tuple(f"{_PREFIX}{table.upper()}_" for table in _OTHER_TABLES)
         for variable, value in self._environ.items():
             name = variable.removeprefix(_PREFIX).lower()
             if name not in _WORDS | {"config"} and not variable.startswith(others):
                 yield _Found(name, value, f"environment variable {variable}")
 
-    def policy(self) -> Iterator[_Found]:
-        """Every setting of the policy named anywhere; later ones win."""
-        where = f"[{_TABLE}.policy] of {self._path}"
-        for name, value in _as_table(self._table.get("policy", {}), where).items():
-            yield _Found(name, value, f"{name} in {where}")
+    def sub(self, wanted: str) -> Iterator[_Found]:
+        """Every setting of another table named anywhere; later ones win."""
+        for path, table in self._tables:
+            where = f"[{_TABLE}.{wanted}] of {path}"
+            for name, value in _as_table(table.get(wanted, {}), where).items():
+                yield _Found(name, value, f"{name} in {where}")
+        prefix = f"{_PREFIX}{wanted.upper()}_"
         for variable, value in self._environ.items():
-            if variable.startswith(_POLICY_PREFIX):
-                name = variable.removeprefix(_POLICY_PREFIX).lower()
+            if variable.startswith(prefix):
+                name = variable.removeprefix(prefix).lower()
                 yield _Found(name, value, f"environment variable {variable}")
 
     def word(self, name: str) -> _Found | None:
@@ -172,12 +211,13 @@ class _Sources:
         variable = f"{_PREFIX}{name.upper()}"
         if variable in self._environ:
             return _Found(name, self._environ[variable], f"environment variable {variable}")
-        if name not in self._table:
-            return None
-        found = _Found(name, self._table[name], f"{name} in [{_TABLE}] of {self._path}")
-        if not isinstance(found.value, str):
-            raise found.wrong(_EXPECTED[str])
-        return found
+        for path, table in reversed(self._tables):
+            if name in table:
+                found = _Found(name, table[name], f"{name} in [{_TABLE}] of {path}")
+                if not isinstance(found.value, str):
+                    raise found.wrong(_EXPECTED[str])
+                return found
+        return None
 
 
 def _load(
@@ -189,18 +229,18 @@ def _load(
     hints = get_type_hints(kind)
     values = dict(profile)
     for one in found:
-        _check_name(kind, one.name, one.where)
+        check_name((kind,), one.name, one.where)
         values[one.name] = _checked(kind, one, hints[one.name])
     for name in overrides:
-        _check_name(kind, name, f"argument {name}")
-    return kind(**{**values, **overrides})  # type: ignore[arg-type]
+        check_name((kind,), name, f"argument {name}")
+    return kind(**{**values, **overrides})
 
 
 def _checked(kind: type[_Record], found: _Found, hint: object) -> object:
     """The value, typed, after the record's own rules have been asked about it alone."""
     value = _converted(found, hint)
     try:
-        kind(**{found.name: value})  # type: ignore[arg-type]
+        kind(**{found.name: value})
     except ConfigurationError as error:
         raise ConfigurationError(f"{found.where}: {error}") from None
     return value
@@ -237,9 +277,14 @@ def _secrets(found: _Found) -> tuple[bytes, ...]:
     return tuple(text.encode("utf-8", "surrogateescape") for text in texts)
 
 
-def _check_name(kind: type[Settings | CachePolicy], name: str, where: str) -> None:
+def check_name(kinds: Iterable[type], name: str, where: str) -> None:
+    """Raise unless one of several records has a setting of that name.
+
+    Raises:
+        ConfigurationError: None has; the text names the nearest one.
+    """
     # The value stays out of the text: it may be a secret under a name that has a typo in it.
-    names = [field.name for field in fields(kind)]
+    names = [field.name for kind in kinds for field in fields(kind)]
     if name in names:
         return
     close = get_close_matches(name, names, n=1)

@@ -20,11 +20,11 @@ from routecache_middleware.core.records import (
     metadata_entry,
     metadata_key,
     read_decision,
-    read_load,
     read_metadata,
     read_result,
     result_entry,
 )
+from routecache_middleware.core.shares import read_shared_load
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.leases import Placing
 from routecache_middleware.engine.publishing import refresh_load
@@ -157,11 +157,12 @@ class Records:
     ) -> LoadMetrics | None:
         """Return the live load of a model, or None when nobody measured it lately.
 
+        It is the sum over all processes that share the coordinator, each as of its last second.
         ``tenant`` as for metadata.
         """
         await refresh_load(self.engine, model_id)
         key, names = load_key(model_id, tenant), checked_tags(tags)
-        return await read(self.engine, self._misses, Layer.LOAD, key, read_load, tags=names)
+        return await read(self.engine, self._misses, Layer.LOAD, key, read_shared_load, tags=names)
 
     async def cache_load_metrics(
         self,

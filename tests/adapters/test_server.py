@@ -202,9 +202,7 @@ async def test_an_answer_that_breaks_off_is_no_complete_answer_for_anybody(serve
         streams = [await begin(client, "break") for _ in range(2)]
         served.model.rest.set()
         for events in streams:
-            with pytest.raises(
-                (APIConnectionError, RemoteProtocolError)
-            ):  # as the version of openai
+            with pytest.raises((APIConnectionError, RemoteProtocolError)):  # by version
                 [event async for event in events]
     assert served.model.calls == 1
     assert served.app.cache.stats().result.entries == 0

@@ -1,7 +1,7 @@
 """Load for one server: ``wrk`` when it is installed, else a client of our own in its own process.
 
-Both keep 16 connections busy, one request at a time on each, and put a number in the place of the
-body's ``@`` when every request has to be a new one.
+Both keep 16 connections busy, or as many as they are told, one request at a time on each, and put a
+number in the place of the body's ``@`` when every request has to be a new one.
 """
 
 import argparse
@@ -23,13 +23,17 @@ CONNECTIONS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to send: ``body`` to ``url`` for ``seconds``, with a nonce when ``is_unique``."""
+    """What to send: ``body`` to ``url`` for ``seconds``, with a nonce when ``is_unique``.
+
+    One request at a time on each of ``connections``.
+    """
 
     url: str
     authorization: str
     body: bytes
     is_unique: bool
     seconds: float
+    connections: int = CONNECTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ def _run_wrk(wrk: str, load: Load) -> Sample:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "load.lua")
         path.write_text(script, encoding="ascii")
-        command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{load.seconds:.0f}s", "-s", str(path)]
+        command = [wrk, "-t1", f"-c{load.connections}", f"-d{load.seconds:.0f}s", "-s", str(path)]
         done = subprocess.run([*command, load.url], check=True, capture_output=True, text=True)
     return Sample(**json.loads(done.stderr))
 
@@ -163,7 +167,7 @@ async def _run_client(load: Load) -> Sample:
         "content-type: application/json\r\ncontent-length: %d\r\n"
     ).encode()
     latencies_s: list[float] = []
-    connections = [_Connection(next_request, latencies_s) for _ in range(CONNECTIONS)]
+    connections = [_Connection(next_request, latencies_s) for _ in range(load.connections)]
     loop = asyncio.get_running_loop()
     opened = [
         await loop.create_connection(

@@ -62,14 +62,14 @@ def pinned(cpu: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(app: str) -> Iterator[Server]:
+def serving(app: str, *, cpu: int = SERVER_CPU) -> Iterator[Server]:
     """Serve a factory of :mod:`tests.bench.targets` while inside."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "--factory", f"tests.bench.targets:{app}"]
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-    with pinned(SERVER_CPU):
+    with pinned(cpu):
         process = subprocess.Popen(
             [*command, *options, "--log-level", "warning", "--port", str(port)]
         )

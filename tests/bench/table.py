@@ -49,10 +49,11 @@ def render(rows: Sequence[Row], in_process_us: Mapping[str, float]) -> str:
     ]
     plain = [(name, f"{value_us:.1f}") for name, value_us in in_process_us.items()]
     in_process = [("in process, no HTTP, best batch", "us"), *plain]
-    return "\n\n".join([_aligned([_HEAD, *http]), _aligned(in_process), _LEGEND])
+    return "\n\n".join([aligned([_HEAD, *http]), aligned(in_process), _LEGEND])
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as columns; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     first, *others = lines
     ruler = "  ".join("-" * width for width in widths)

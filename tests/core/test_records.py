@@ -264,3 +264,14 @@ def test_an_entry_taken_over_by_another_tenant_is_invalidated_with_that_tenants_
     expected = scopes_of("new: one", ("a:b", "c"))
     assert set(taken.scopes) == set(entry.scopes) | set(expected)
     assert taken.body == entry.body
+
+
+def test_a_decision_written_before_it_could_have_detail_is_read() -> None:
+    """A rolling deploy: older processes write no such field, and skip one that they find."""
+    entry = decision_entry(RoutingDecision("m", 0.5, detail="more"), MADE)
+    values = msgspec.msgpack.decode(entry.body)
+    assert values.pop("detail") == "more"
+    older = msgspec.structs.replace(entry, body=msgspec.msgpack.encode(values))
+    assert read_decision(older, 0.0) == RoutingDecision("m", 0.5)
+    newer = msgspec.structs.replace(entry, body=msgspec.msgpack.encode({**values, "from_later": 1}))
+    assert read_decision(newer, 0.0) == RoutingDecision("m", 0.5)

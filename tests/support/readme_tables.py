@@ -9,11 +9,12 @@ import re
 from pathlib import Path
 
 from routecache_middleware import CachePolicy, Settings
+from routecache_middleware.adapters.litellm.options import Options
 from routecache_middleware.core.dialect import field_table
 from routecache_middleware.dialects.table import DIALECTS, load
 
 README = Path(__file__).parents[2] / "README.md"
-RECORDS: tuple[type[Settings | CachePolicy], ...] = (Settings, CachePolicy)
+RECORDS: tuple[type[Settings | CachePolicy | Options], ...] = (Settings, CachePolicy, Options)
 
 
 def meanings(record: type[object]) -> dict[str, str]:
@@ -31,7 +32,7 @@ def meanings(record: type[object]) -> dict[str, str]:
     return found
 
 
-def table(record: type[Settings | CachePolicy]) -> str:
+def table(record: type[Settings | CachePolicy | Options]) -> str:
     """Return the Markdown table of a record's fields."""
     said = meanings(record)
     rows = ["| name | default | meaning |", "|---|---|---|"]

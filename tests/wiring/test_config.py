@@ -1,5 +1,6 @@
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
@@ -372,3 +373,54 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file") as caught:
         configured_url(toml_path=tmp_path / "absent.toml", environ={})
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """Settings of an adapter."""
+
+    depth: int = 1
+    is_lively: bool = False
+    names: frozenset[str] = frozenset()
+
+
+def test_an_adapters_table_follows_the_same_order_of_precedence(tmp_path: Path) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text("[routecache.litellm]\ndepth = 2\nnames = ['file']\nis_lively = true", "utf-8")
+    table = {"litellm": {"depth": 3, "names": "host"}}
+    environ = {"ROUTECACHE_LITELLM_DEPTH": "4"}
+    load = partial(config.load_table, Knobs, "litellm", toml_path=path)
+    assert load(environ={}).depth == 2
+    assert load(environ={}, table=table) == Knobs(
+        depth=3, names=frozenset({"host"}), is_lively=True
+    )
+    assert load(environ=environ, table=table).depth == 4
+    assert load(environ=environ, table=table, depth=5).depth == 5
+
+
+def test_a_hosts_table_hides_nothing_but_what_it_names(toml: Path) -> None:
+    table = {"result_ttl_s": 5, "policy": {"max_temperature": 0.25}, "url": "memory://"}
+    settings = load_settings(toml_path=toml, environ={}, table=table)
+    assert settings.result_ttl_s == 5.0
+    assert settings.mode is Mode.SHADOW
+    assert settings.routing_ttl_s == 900.0  # the file's profile
+    policy = load_policy(toml_path=toml, environ={}, table=table)
+    assert policy.max_temperature == 0.25
+    assert policy.key_headers == {"x-tier"}
+    assert configured_url(toml_path=toml, environ={}, table=table) == "memory://"
+    assert configured_url(toml_path=toml, environ={}, table={}) == "redis://file:6379/0"
+
+
+def test_an_error_says_in_which_of_two_files_it_was_found(toml: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"of the host's configuration.*result_ttl_s"):
+        load_settings(toml_path=toml, environ={}, table={"result_ttl_s": "soon"})
+    toml.write_text("[routecache]\nresult_ttl_s = 'soon'", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"of /.*toml.*result_ttl_s"):
+        load_settings(toml_path=toml, environ={}, table={"mode": "off"})
+
+
+def test_an_adapters_options_are_no_settings_of_the_cache() -> None:
+    environ = {"ROUTECACHE_LITELLM_DEPTH": "4"}
+    assert load_settings(environ=environ) == Settings()
+    with pytest.raises(ConfigurationError, match=r"ROUTECACHE_LITELLM_DETPH.*did you mean depth"):
+        config.load_table(Knobs, "litellm", environ={"ROUTECACHE_LITELLM_DETPH": "4"})

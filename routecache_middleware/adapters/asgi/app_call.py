@@ -10,6 +10,7 @@ from routecache_middleware.adapters.asgi.scopes import ChildScope, attach_state
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Message, Receive, Send
 from routecache_middleware.core.choices import Tenancy
+from routecache_middleware.engine.load import ModelLoad
 from routecache_middleware.engine.publishing import publish_load
 
 __all__ = ["AppCall"]
@@ -38,7 +39,7 @@ class AppCall:
         attach_state(case_scope := self._case.scope, self._state)
         child.scope["state"] = case_scope["state"]
         self._child = child
-        load = self._parts.engine.load.started(self._case.model) if self._case.model else None
+        load = self._load()
         began_s = self.began_s = perf_counter()
         is_failure = True
         try:
@@ -72,8 +73,15 @@ class AppCall:
         if settings.tenancy is Tenancy.SHARED and head is not None and head.principal:
             self._parts.engine.acceptance.observe(head.principal, status)
 
+    def _load(self) -> ModelLoad | None:
+        """Count the call as under way; behind a gate is a gateway that does so itself."""
+        parts, model = self._parts, self._case.model
+        if not model or parts.gate is not None:
+            return None
+        return parts.engine.load.started(model)
+
     def _describe(self) -> None:
         case, state = self._case, self._state
-        state.decision, state.tenant = case.decision, case.tenant
+        state.decision, state.tenant, state.slot = case.decision, case.tenant, case.slot
         if case.found is not None:
             state.query_hash = case.found.fingerprint.decision

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from routecache_middleware.adapters.asgi.gate import Slot, Ticket
 from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Message, Scope
@@ -32,6 +33,8 @@ class Case(msgspec.Struct):
         key: Key of its answer.
         proceed: What the cache may do for it; None: stand aside.
         bypass: Why the cache stands aside.
+        slot: By what the gate knows it, when there is a gate.
+        ticket: Its right to be answered without the app being asked, when there is a gate.
         lookup: What was found, when something was looked for.
         miss: Why the app has to be asked.
         is_stale: It was answered with what is past its lifetime.
@@ -51,6 +54,8 @@ class Case(msgspec.Struct):
     key: CacheKey = CacheKey("")
     proceed: Proceed | None = None
     bypass: BypassReason | None = None
+    slot: Slot | None = None
+    ticket: Ticket | None = None
     lookup: Lookup | None = None
     miss: MissReason | None = None
     is_stale: bool = False

@@ -48,10 +48,16 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
         answer = await _look_up(parts, case, head, found)
         if answer is not None:
             return answer
-    if head.directives.only_if_cached and engine.mode not in (Mode.SHADOW, Mode.OFF):
+    if _must_not_forward(parts, head):
         engine.recorder.result.count(Outcome.MISS)
         return not_cached(case.dialect, case.stamp)
     return None
+
+
+def _must_not_forward(parts: Parts, head: RequestHead) -> bool:
+    is_on = parts.engine.mode not in (Mode.SHADOW, Mode.OFF)
+    # Behind a gate there are an authentication and another cache, neither of which was asked yet.
+    return head.directives.only_if_cached and is_on and parts.gate is None
 
 
 async def _understand(
@@ -134,8 +140,7 @@ async def _look_up(
         case.bypass = plan.reason
         return None
     case.key = result_key(found.fingerprint.result, case.model, case.tenant)
-    needs_proof = settings.tenancy is _SHARED and not settings.authenticated_upstream
-    if needs_proof and not engine.acceptance.is_accepted(head.principal):
+    if not _is_accepted(parts, case, head, found):
         case.miss = MissReason.UNAUTHORISED
         plan = replace(plan, may_look_up=False, may_serve=False, may_share=False)
     elif not plan.may_look_up:
@@ -153,12 +158,26 @@ async def _look_up(
             verb=case.dialect.verb,
             former=_former_keys(case, head, found) if found.former else (),
             tenant=case.tenant,
-            may_be_stale=plan.may_store,  # or it could not be made anew
+            # Not what cannot be made anew, or only in the eyes of whoever admits requests.
+            may_be_stale=plan.may_store and parts.gate is None,
         )
     if not isinstance(lookup.plan, Serve):
         case.miss = lookup.plan.reason
         return None
     return await _serve(parts, case, lookup.plan, found)
+
+
+def _is_accepted(parts: Parts, case: Case, head: RequestHead, found: Identified) -> bool:
+    """Whether the app would let this request in, as far as is known here."""
+    engine, gate = parts.engine, parts.gate
+    if gate is not None:
+        case.slot = gate.slot(head, found.parsed)
+        case.ticket = gate.admit(case.slot)
+        return case.ticket is not None
+    settings = engine.settings
+    if settings.tenancy is not _SHARED or settings.authenticated_upstream:
+        return True
+    return engine.acceptance.is_accepted(head.principal)
 
 
 def _former_keys(case: Case, head: RequestHead, found: Identified) -> tuple[CacheKey, ...]:

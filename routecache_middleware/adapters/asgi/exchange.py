@@ -99,7 +99,11 @@ class Exchange:
         self._receive = receive
         self._send = send
         if case is None:
-            stamp = Stamp(has_fields=settings.response_headers, has_timing=settings.server_timing)
+            stamp = Stamp(
+                has_fields=settings.response_headers,
+                has_timing=settings.server_timing,
+                yields=parts.gate is not None,
+            )
             case = Case(dialect, scope, stamp, head=head)
         self._case = case
         if first is not None:
@@ -179,8 +183,9 @@ class Exchange:
         case, engine = self._case, self._parts.engine
         case.stamp.cache_status = cache_status.bypassed(reason)
         case.stamp.outcome = Outcome.BYPASS
-        engine.recorder.bypassed(reason)
-        engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
+        if self._parts.gate is None:
+            engine.recorder.bypassed(reason)
+            engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
         self._state.outcome = Outcome.BYPASS
         self._state.bypass_reason = reason
         relay = Relay(self._send, case.stamp, self._call.on_status)
@@ -258,6 +263,8 @@ class Exchange:
         engine = self._parts.engine
         engine.recorder.layers[Layer.RESULT].coalesced += 1
         engine.observer.request(RequestFinished(Outcome.COALESCED))
+        if self._case.ticket is not None:
+            self._case.ticket.served(None)
 
     async def _board(self) -> bool:
         """Ask the other processes who makes the answer, and let others join meanwhile.

@@ -3,7 +3,7 @@
 from routecache_middleware.adapters.asgi.types import Headers
 from routecache_middleware.core.models import Outcome, RoutingDecision
 
-__all__ = ["HIT_MARK", "mark", "server_timing"]
+__all__ = ["HIT_MARK", "has_mark", "mark", "server_timing"]
 
 _SHORT = {
     Outcome.HIT: b"HIT",
@@ -29,6 +29,11 @@ def mark(
             headers.append((b"x-routecache-model", model.encode("ascii")))
         was_reused = decision.outcome in _REUSED
         headers.append((b"x-routecache-decision", b"HIT" if was_reused else b"MISS"))
+
+
+def has_mark(headers: Headers) -> bool:
+    """Whether our fields are in a head already."""
+    return any(name.lower() == b"x-routecache" for name, _ in headers)
 
 
 def server_timing(ours_s: float, app_s: float | None = None) -> tuple[bytes, bytes]:

@@ -6,15 +6,11 @@ rate limits, access log, request ids and GZip, and above the code that calls the
 
 import logging
 
-from routecache_middleware.adapters.asgi.exchange import Exchange
 from routecache_middleware.adapters.asgi.head import HeadReader, TenantOf
+from routecache_middleware.adapters.asgi.layer import CacheLayer
 from routecache_middleware.adapters.asgi.lifespan import Lifespan
 from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, WarnOnce
-from routecache_middleware.adapters.asgi.quick import QuickLane
-from routecache_middleware.adapters.asgi.scopes import state_above
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
-from routecache_middleware.core.choices import Mode
-from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.dialects.table import match
@@ -27,10 +23,8 @@ __all__ = ["RouteCacheMiddleware"]
 
 _logger = logging.getLogger("routecache")
 
-_OFF = Mode.OFF
 
-
-class RouteCacheMiddleware:
+class RouteCacheMiddleware(CacheLayer):
     """ASGI middleware that answers LLM requests from a cache.
 
     Requests that are not of a known API, and everything that is not HTTP, pass through untouched.
@@ -77,71 +71,26 @@ class RouteCacheMiddleware:
             raise
         engine = self.cache.engine
         routed = engine.settings.routed_models
-        self._app = app
-        self._engine = engine
-        self._parts = Parts(
-            app=app,
-            cache=self.cache,
-            engine=engine,
-            heads=HeadReader(engine.settings, engine.policy, tenant),
-            identifier=Identifier(engine.settings, engine.policy),
-            routing=None if router is None else Routing(router, routed, eligible),
-            warn=WarnOnce(),
-            stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
-        )
-        self._quick = QuickLane(
-            engine, self._parts.heads, self._parts.identifier, has_router=router is not None
+        super().__init__(
+            Parts(
+                app=app,
+                cache=self.cache,
+                engine=engine,
+                heads=HeadReader(engine.settings, engine.policy, tenant),
+                identifier=Identifier(engine.settings, engine.policy),
+                routing=None if router is None else Routing(router, routed, eligible),
+                warn=WarnOnce(),
+                stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
+            ),
+            match,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "http":
-            dialect = match(scope["method"], scope["path"])
-            if dialect is not None and self._takes_part(scope):
-                await self._serve(dialect, scope, receive, send)
-                return
-        elif scope["type"] == "lifespan" and self._is_owner:
+        if scope["type"] == "lifespan" and self._is_owner:
             await Lifespan(self.cache, send).run(self._app, scope, receive)
-            return
-        await self._app(scope, receive, send)
-
-    async def _serve(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
-        """Try the short way; whatever it comes to, or fails with, the long way takes over there."""
-        head = first = tried = None
-        quick = self._quick
-        try:
-            head = quick.head(dialect, scope)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
-            self._parts.warn("the cache", error)
-        if head is not None:
-            first = await receive()
-            try:
-                answer = quick.answer(dialect, head, first)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._parts.warn("the cache", error)
-            else:
-                if isinstance(answer, tuple):
-                    await send(answer[0])
-                    await send(answer[1])
-                    return
-                tried = answer
-        exchange = Exchange(
-            self._parts, dialect, scope, receive, send, head=head, first=first, tried=tried
-        )
-        await exchange.run()
-
-    def _takes_part(self, scope: Scope) -> bool:
-        if self._engine.mode is _OFF and self._parts.routing is None:
-            return False
-        state = scope.get("state")
-        if not state:
-            return True
-        # Another middleware above us has the same cache: it leads the flight that this request is
-        # part of, and joining that would be waiting for ourselves.
-        outer = state_above(scope)
-        while outer is not None and outer.cache is not self._engine:
-            outer = outer.outer
-        return outer is None
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _cache(

@@ -16,22 +16,26 @@ def count_miss(parts: Parts, case: Case, *, is_known: bool) -> Outcome:
     ``is_known=False``: something stale may take the place of the app's answer; who decides that
     counts the miss.
     """
-    engine = parts.engine
-    recorder = engine.recorder
-    if engine.mode is Mode.SHADOW:
-        case.stamp.cache_status = cache_status.bypassed(BypassReason.SHADOW)
-        recorder.bypassed(BypassReason.SHADOW)
-        outcome = Outcome.BYPASS
-    elif case.is_refresh:
-        recorder.result.refreshes += 1
+    if case.is_refresh:
+        parts.engine.recorder.result.refreshes += 1
         return Outcome.MISS
-    elif case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
-        case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
-        recorder.result.errors += 1
-        outcome = Outcome.ERROR
-    else:
-        case.stamp.cache_status = cache_status.forwarded(case.miss)
-        recorder.result.misses += is_known
-        outcome = Outcome.MISS
-    engine.observer.request(RequestFinished(outcome))
+    outcome = _stamp(parts, case)
+    if parts.gate is None:  # whoever admits requests counts those that it forwards
+        recorder = parts.engine.recorder
+        if outcome is Outcome.BYPASS:
+            recorder.bypassed(BypassReason.SHADOW)
+        elif is_known or outcome is not Outcome.MISS:
+            recorder.result.count(outcome)
+        parts.engine.observer.request(RequestFinished(outcome))
     return outcome
+
+
+def _stamp(parts: Parts, case: Case) -> Outcome:
+    if parts.engine.mode is Mode.SHADOW:
+        case.stamp.cache_status = cache_status.bypassed(BypassReason.SHADOW)
+        return Outcome.BYPASS
+    if case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
+        case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
+        return Outcome.ERROR
+    case.stamp.cache_status = cache_status.forwarded(case.miss)
+    return Outcome.MISS

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
+from routecache_middleware.adapters.asgi.gate import Gate
 from routecache_middleware.adapters.asgi.head import HeadReader
 from routecache_middleware.adapters.asgi.types import ASGIApp
 from routecache_middleware.core.models import RoutingDecision
@@ -102,7 +103,11 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a middleware."""
+    """The parts of a middleware.
+
+    With a gate, what is forwarded is left to the cache behind it: that one counts it and, where it
+    writes our fields into the response, has the last word.
+    """
 
     app: ASGIApp
     cache: RouteCache
@@ -112,4 +117,5 @@ class Parts:
     routing: Routing | None
     warn: WarnOnce
     stored_headers: frozenset[bytes]
+    gate: Gate | None = None
     refreshing: set[str] = field(default_factory=set)

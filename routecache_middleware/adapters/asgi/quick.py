@@ -6,6 +6,7 @@ What it finds out on the way to a miss is handed on, so that nothing is read or 
 
 import msgspec
 
+from routecache_middleware.adapters.asgi.gate import Gate
 from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead
 from routecache_middleware.adapters.asgi.marks import HIT_MARK
 from routecache_middleware.adapters.asgi.types import Message, Scope
@@ -37,13 +38,28 @@ class Tried(msgspec.Struct, frozen=True):
 class QuickLane:
     """Serves plain repeats. One per middleware; holds nothing of a request."""
 
-    __slots__ = ("_engine", "_finished", "_heads", "_identifier", "_is_possible", "_served_by")
+    __slots__ = (
+        "_engine",
+        "_finished",
+        "_gate",
+        "_heads",
+        "_identifier",
+        "_is_possible",
+        "_served_by",
+    )
 
     def __init__(
-        self, engine: Engine, heads: HeadReader, identifier: Identifier, *, has_router: bool
+        self,
+        engine: Engine,
+        heads: HeadReader,
+        identifier: Identifier,
+        *,
+        has_router: bool,
+        gate: Gate | None = None,
     ) -> None:
         settings = engine.settings
         self._engine = engine
+        self._gate = gate
         self._heads = heads
         self._identifier = identifier
         self._served_by = engine.coordinator.name
@@ -75,9 +91,15 @@ class QuickLane:
         found = self._identifier.recall(head.context, message.get("body", b""))
         if type(found) is not Identified or found.parsed.bypass is not None:
             return None
-        engine, model = self._engine, found.parsed.model
-        key = result_key(found.fingerprint.result, model, head.tenant)
-        lookup = engine.lookup_now(_RESULT, key, model=model, verb=dialect.verb, may_be_stale=True)
+        engine, gate, model = self._engine, self._gate, found.parsed.model
+        ticket = None if gate is None else gate.admit(gate.slot(head, found.parsed))
+        if ticket is None and gate is not None:
+            lookup = None
+        else:
+            key = result_key(found.fingerprint.result, model, head.tenant)
+            lookup = engine.lookup_now(
+                _RESULT, key, model=model, verb=dialect.verb, may_be_stale=gate is None
+            )
         if lookup is None:
             return None
         plan = lookup.plan
@@ -89,6 +111,8 @@ class QuickLane:
             return Tried(key, lookup)
         engine.recorder.result.hits += 1
         engine.observer.request(self._finished)
+        if ticket is not None:
+            ticket.served(entry)
         headers = [
             (b"content-type", entry.content_type.encode("latin-1")),
             *entry.headers,

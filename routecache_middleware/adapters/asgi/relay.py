@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import perf_counter
 
-from routecache_middleware.adapters.asgi.marks import mark, server_timing
+from routecache_middleware.adapters.asgi.marks import has_mark, mark, server_timing
 from routecache_middleware.adapters.asgi.types import Headers, Message, Send
 from routecache_middleware.core.models import Outcome, RoutingDecision
 
@@ -13,10 +13,20 @@ __all__ = ["Relay", "Stamp"]
 class Stamp:
     """What is written into the head of one response."""
 
-    __slots__ = ("_began_s", "_has_timing", "cache_status", "decision", "has_fields", "outcome")
+    __slots__ = (
+        "_began_s",
+        "_has_timing",
+        "_yields",
+        "cache_status",
+        "decision",
+        "has_fields",
+        "outcome",
+    )
 
-    def __init__(self, *, has_fields: bool, has_timing: bool) -> None:
+    def __init__(self, *, has_fields: bool, has_timing: bool, yields: bool = False) -> None:
+        """Begin. ``yields``: our fields stay out of a head into which another cache wrote them."""
         self.has_fields = has_fields
+        self._yields = yields
         self._has_timing = has_timing
         self._began_s = perf_counter() if has_timing else 0.0
         self.cache_status = b""
@@ -25,7 +35,7 @@ class Stamp:
 
     def put(self, headers: Headers, asked_app_s: float | None = None) -> None:
         """Append our fields. ``asked_app_s``: when the app was called, by ``perf_counter``."""
-        if self.has_fields:
+        if self.has_fields and not (self._yields and has_mark(headers)):
             mark(headers, self.cache_status, self.outcome, self.decision)
         if self._has_timing:
             now_s = perf_counter()

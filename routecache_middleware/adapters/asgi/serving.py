@@ -41,6 +41,8 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     stamp.outcome = _HIT
     engine.recorder.result.hits += 1
     engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
+    if case.ticket is not None:
+        case.ticket.served(plan.entry)
     return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
 
 
@@ -72,4 +74,6 @@ def as_coalesced(
     stamp.outcome = Outcome.COALESCED
     engine.recorder.result.coalesced += 1
     engine.observer.request(RequestFinished(Outcome.COALESCED))
+    if case.ticket is not None:
+        case.ticket.served(plan.entry)
     return stored_answer(plan.entry, body, mode, plan.age_s, stamp)

@@ -17,7 +17,7 @@ from routecache_middleware.core.models import (
     ResponseMode,
 )
 from routecache_middleware.core.plan import plan_store
-from routecache_middleware.core.records import Provenance, result_entry
+from routecache_middleware.core.records import Provenance, result_entry, with_models, with_tenant
 from routecache_middleware.engine.claims import Claim
 from routecache_middleware.engine.leases import (
     UNSHAREABLE_S,
@@ -155,7 +155,7 @@ def _entry(
     )
     revalidate_s, error_s = engine.settings.stale_windows_s(Layer.RESULT)
     made = Provenance(
-        now_s=engine.clock.now_s(),
+        now_s=engine.clock.now_s() - state.age_s,
         ttl_s=engine.settings.result_ttl_s if state.ttl_s is None else state.ttl_s,
         position=leader.position,
         tenant=case.tenant,
@@ -165,4 +165,9 @@ def _entry(
         stale_if_error_s=error_s,
     )
     shape = "json" if found is None else found.parsed.shape
-    return result_entry(result, made, shape=shape, also=judgement.model)
+    entry = result_entry(result, made, shape=shape, also=judgement.model)
+    if state.models:
+        entry = with_models(entry, case.tenant, state.models)
+    for owner in state.owners:
+        entry = with_tenant(entry, owner)
+    return entry

@@ -22,7 +22,8 @@ PROMPTS = 6
 APP = "tests.coordinators.lmdb.workers_app"
 
 UVICORN = ["uvicorn", "--workers", "4", "--factory", f"{APP}:app", "--log-level", "warning"]
-GUNICORN = ["gunicorn", "--workers", "4", "--worker-class", "asgi", "--log-level", "warning"]
+WORKER = "uvicorn_worker.UvicornWorker"
+GUNICORN = ["gunicorn", "--workers", "4", "--worker-class", WORKER, "--log-level", "warning"]
 
 
 def free_port() -> int:

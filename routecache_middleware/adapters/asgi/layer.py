@@ -1,0 +1,86 @@
+"""A cache around an ASGI app: which requests it takes, and how each of them begins."""
+
+from collections.abc import Callable
+
+from routecache_middleware.adapters.asgi.exchange import Exchange
+from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.quick import QuickLane
+from routecache_middleware.adapters.asgi.scopes import state_above
+from routecache_middleware.adapters.asgi.types import Receive, Scope, Send
+from routecache_middleware.core.choices import Mode
+from routecache_middleware.core.dialect import Dialect
+
+__all__ = ["CacheLayer", "Match"]
+
+_OFF = Mode.OFF
+
+Match = Callable[[str, str], Dialect | None]
+"""``(method, path)`` to the API of a request, or None: the cache has no business with it."""
+
+
+class CacheLayer:
+    """Serves requests of known APIs from a cache, and passes on everything else untouched.
+
+    Immutable after construction; what one request needs lives in an object of its own.
+    """
+
+    def __init__(self, parts: Parts, match: Match) -> None:
+        """Build a layer of its parts; opens nothing."""
+        self._parts = parts
+        self._app = parts.app
+        self._engine = parts.engine
+        self._match = match
+        self._quick = QuickLane(
+            parts.engine,
+            parts.heads,
+            parts.identifier,
+            has_router=parts.routing is not None,
+            gate=parts.gate,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http":
+            dialect = self._match(scope["method"], scope["path"])
+            if dialect is not None and self._takes_part(scope):
+                await self._serve(dialect, scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _serve(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+        """Try the short way; whatever it comes to, or fails with, the long way takes over there."""
+        head = first = tried = None
+        quick = self._quick
+        try:
+            head = quick.head(dialect, scope)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
+            self._parts.warn("the cache", error)
+        if head is not None:
+            first = await receive()
+            try:
+                answer = quick.answer(dialect, head, first)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._parts.warn("the cache", error)
+            else:
+                if isinstance(answer, tuple):
+                    await send(answer[0])
+                    await send(answer[1])
+                    return
+                tried = answer
+        exchange = Exchange(
+            self._parts, dialect, scope, receive, send, head=head, first=first, tried=tried
+        )
+        await exchange.run()
+
+    def _takes_part(self, scope: Scope) -> bool:
+        if self._engine.mode is _OFF and self._parts.routing is None:
+            return False
+        state = scope.get("state")
+        if not state:
+            return True
+        # Another middleware above us has the same cache: it leads the flight that this request is
+        # part of, and joining that would be waiting for ourselves.
+        outer = state_above(scope)
+        while outer is not None and outer.cache is not self._engine:
+            outer = outer.outer
+        return outer is None

@@ -1,0 +1,161 @@
+"""LiteLLM's app as the fast lane calls it: what it says of a request is written down on the way.
+
+LiteLLM's hooks know who was let in, and the response's head what came of it; only both together
+make a lease. They meet in a :class:`Visit`, which a context variable carries through FastAPI.
+"""
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+
+from routecache_middleware.adapters.asgi.gate import Slot
+from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.adapters.asgi.types import (
+    ASGIApp,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
+from routecache_middleware.adapters.litellm.fastlane.leases import Accepted, Leases
+from routecache_middleware.adapters.litellm.outcomes import CallOutcome, Outcomes
+from routecache_middleware.core.models import Outcome
+
+__all__ = ["Below", "Visit", "current_visit"]
+
+_REFUSED = (401, 403)
+_REUSED = frozenset({Outcome.HIT, Outcome.STALE, Outcome.COALESCED})
+
+
+class Visit:
+    """One request on its way through LiteLLM.
+
+    Attributes:
+        accepted: Who was let in; None: nobody, or nobody who may have a lease.
+        call_id: LiteLLM's name of the call.
+        tenant: For whom our cache inside LiteLLM would keep the answer, or empty.
+        is_refused: Something that was done on its behalf speaks against a lease; that is final.
+        is_over: Its response has begun: what is said of it now comes too late.
+    """
+
+    __slots__ = ("accepted", "call_id", "is_over", "is_refused", "tenant")
+
+    def __init__(self) -> None:
+        self.accepted: Accepted | None = None
+        self.call_id = ""
+        self.tenant = ""
+        self.is_over = self.is_refused = False
+
+    def judge(self, accepted: Accepted | None) -> None:
+        """Take in what is said of the request, or of a part of it: the strictest word counts."""
+        self.is_refused = self.is_refused or accepted is None
+        self.accepted = None if self.is_refused else accepted
+
+
+current_visit: ContextVar[Visit | None] = ContextVar("routecache_visit", default=None)
+"""The visit that this code runs on behalf of."""
+
+
+class Below:
+    """The app below the fast lane."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        leases: Leases,
+        outcomes: Outcomes,
+        objection: Callable[[], str | None],
+    ) -> None:
+        """Wrap ``app``.
+
+        Args:
+            app: LiteLLM's.
+            leases: Where leases are written.
+            outcomes: How our cache inside LiteLLM has served each call.
+            objection: Names what every request has to pass.
+        """
+        self._app = app
+        self._leases = leases
+        self._outcomes = outcomes
+        self._objection = objection
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        state = (scope.get("state") or {}).get("routecache")
+        if not isinstance(state, RouteCacheState):
+            await self._app(scope, receive, send)
+            return
+        visit = Visit()
+        token = current_visit.set(visit)
+        try:
+            await self._app(scope, receive, _Watch(self, state, visit, send).send)
+        finally:
+            visit.is_over = True
+            current_visit.reset(token)
+
+    def answered(self, state: RouteCacheState, visit: Visit, status: int, head: Headers) -> None:
+        """The head of a response is there."""
+        visit.is_over = True
+        named = {name.lower(): value.decode("latin-1") for name, value in head}
+        self._describe(state, visit, named)
+        if state.slot is None:
+            return
+        if status in _REFUSED:
+            self._leases.revoke(state.slot.holder)
+        elif 200 <= status < 300:  # noqa: PLR2004 - the 2xx class
+            self._grant(state.slot, visit.accepted)
+
+    def _grant(self, slot: Slot, accepted: Accepted | None) -> None:
+        if accepted is None:  # the key was changed since, or the request was let in by another way
+            self._leases.end(slot)
+        elif self._objection() is None:
+            self._leases.grant(slot, accepted)
+        else:
+            self._leases.clear()
+
+    def _describe(self, state: RouteCacheState, visit: Visit, head: Mapping[bytes, str]) -> None:
+        """Say what the entry has to know that may be made of the answer."""
+        if visit.tenant:
+            state.owned_by(visit.tenant)
+        group = head.get(b"x-litellm-model-group", "")
+        for name in (group, head.get(b"x-litellm-model-name", "")):
+            if name:
+                state.depends_on(name)
+        if head.get(b"x-litellm-attempted-fallbacks", "0") != "0":
+            # It is kept under the model that answered, or not at all when that is not said.
+            if group and visit.accepted is not None and group != visit.accepted.model:
+                state.served_by(group)
+            else:
+                state.no_store()
+        found = self._outcomes.peek(visit.call_id)
+        if found is not None and found.outcome is not None:
+            if found.outcome in _REUSED:
+                _age(state, found)
+        elif b"x-litellm-cache-key" in head:  # LiteLLM's own cache: nobody knows how old it is
+            state.no_store()
+
+
+def _age(state: RouteCacheState, found: CallOutcome) -> None:
+    """It comes out of our cache inside LiteLLM: here it is no younger, and lasts no longer."""
+    state.made_before(found.age_s)
+    state.set_ttl(max(0.0, found.age_s + found.ttl_s))
+
+
+class _Watch:
+    """The ``send`` of one request."""
+
+    __slots__ = ("_below", "_send", "_state", "_visit")
+
+    def __init__(self, below: Below, state: RouteCacheState, visit: Visit, send: Send) -> None:
+        self._below = below
+        self._state = state
+        self._visit = visit
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        if message["type"] == "http.response.start":
+            self._below.answered(
+                self._state, self._visit, message["status"], list(message.get("headers", ()))
+            )
+        await self._send(message)

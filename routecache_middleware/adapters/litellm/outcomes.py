@@ -1,0 +1,52 @@
+"""What became of each call, until its response is sent: for headers, logs and the fast lane."""
+
+import msgspec
+from cachetools import FIFOCache
+
+from routecache_middleware.core.models import Outcome
+
+__all__ = ["CallOutcome", "Outcomes"]
+
+_MAX_CALLS = 16_384
+
+
+class CallOutcome(msgspec.Struct):
+    """How one call was served.
+
+    Attributes:
+        outcome: Of the answer; None while nobody has looked it up.
+        reason: Why it was forwarded or not looked up: a word of RFC 9211's ``detail``.
+        age_s: Age of a stored answer, seconds.
+        ttl_s: For how long it will be fresh, seconds.
+        model: The model group that it is kept under.
+        decision: Whether the routing decision was cached; None when none was needed.
+    """
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    age_s: float = 0.0
+    ttl_s: float = 0.0
+    model: str = ""
+    decision: Outcome | None = None
+
+
+class Outcomes:
+    """Outcomes by ``litellm_call_id``; bounded, and forgetting one costs a header."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: FIFOCache[str, CallOutcome] = FIFOCache(_MAX_CALLS)
+
+    def of(self, call_id: object) -> CallOutcome:
+        """The record of a call, made on first use; without an id one that nobody will find."""
+        if not isinstance(call_id, str) or not call_id:
+            return CallOutcome()
+        found = self._calls.get(call_id)
+        if found is None:
+            found = self._calls[call_id] = CallOutcome()
+        return found
+
+    def peek(self, call_id: object) -> CallOutcome | None:
+        """The record of a call, if there is one."""
+        return self._calls.get(call_id) if isinstance(call_id, str) else None

@@ -1,0 +1,33 @@
+"""Embeddings: each input is kept for itself, in the form that LiteLLM reads back."""
+
+from collections.abc import Mapping
+
+from routecache_middleware.adapters.litellm.results.reading import decoded, is_remote
+from routecache_middleware.core.dialect import Judgement, ParsedRequest
+from routecache_middleware.core.models import BypassReason, DiscardReason, ResponseMode
+
+__all__ = ["judge", "parse"]
+
+
+def parse(payload: Mapping[str, object]) -> ParsedRequest | None:
+    """Read a request."""
+    if not isinstance(payload.get("input"), str | list):
+        return None
+    return ParsedRequest(
+        model=str(payload.get("model", "")),
+        mode=ResponseMode.JSON,
+        shape="json",
+        temperature=0,  # the same text has one embedding
+        is_deterministic=True,
+        bypass=BypassReason.REMOTE_MEDIA if is_remote(payload.get("input")) else None,
+    )
+
+
+def judge(body: bytes, _: ParsedRequest) -> Judgement:
+    """Judge what LiteLLM keeps of one embedding."""
+    record = decoded(body)
+    return Judgement(
+        discard=None if record.get("embedding") else DiscardReason.EMPTY,
+        model=str(record.get("model") or ""),
+        has_usage=record.get("prompt_tokens") is not None,
+    )

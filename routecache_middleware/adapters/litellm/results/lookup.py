@@ -1,0 +1,133 @@
+"""Looking an answer up, and waiting for it when somebody else is getting it already."""
+
+from typing import Any
+
+import msgspec
+
+from routecache_middleware.adapters.litellm.results.board import Board
+from routecache_middleware.adapters.litellm.results.calls import Ask, Call
+from routecache_middleware.adapters.litellm.results.counting import Counting
+from routecache_middleware.adapters.litellm.results.joining import Joining
+from routecache_middleware.adapters.litellm.results.keying import Identified
+from routecache_middleware.core.budget import open_budget
+from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.models import Entry, MissReason, Outcome
+from routecache_middleware.core.plan import Bypass, Serve, plan_request
+from routecache_middleware.engine.engine import Engine
+from routecache_middleware.engine.lookup import Lookup
+
+__all__ = ["Json", "Lookups", "readable"]
+
+Json = dict[str, Any]
+
+_RESULT = Layer.RESULT
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Lookups:
+    """Finds answers; one per process."""
+
+    __slots__ = ("_counting", "_engine", "_joining")
+
+    def __init__(self, engine: Engine, board: Board, counting: Counting) -> None:
+        self._engine = engine
+        self._counting = counting
+        self._joining = Joining(engine, board)
+
+    def plan(self, call: Call) -> bool:
+        """Decide what may be done for a call; whether anything may. Counts if nothing may."""
+        engine, found = self._engine, call.identified
+        if call.proceed is not None:
+            return True
+        if isinstance(found, Identified):
+            plan = plan_request(
+                found.parsed, call.controls.directives, engine.settings, engine.policy, engine.mode
+            )
+            call.record.model = found.model
+            if not isinstance(plan, Bypass):
+                call.proceed = plan
+                return True
+            self._counting.bypassed(call, plan.reason)
+        elif found is not None:
+            self._counting.bypassed(call, found)
+        return False
+
+    async def find(self, call: Call, ask: Ask, witness: object) -> Json | None:
+        """Return the answer to a call; None: get it.
+
+        ``witness``: see :meth:`.Flight.watch`.
+        """
+        engine, proceed, found = self._engine, call.proceed, call.identified
+        if proceed is None or not isinstance(found, Identified):
+            return None
+        if not engine.is_open():
+            await self._open()
+        if not proceed.may_look_up:
+            self._counting.missed(call, ask, MissReason.REQUEST)
+            return None
+        lookup = ask.lookup = await self._look_up(call, ask, found)
+        ask.position = lookup.position
+        reason: MissReason | None = MissReason.CONVERSION
+        if not isinstance(lookup.plan, Serve):
+            reason = lookup.plan.reason
+        elif not proceed.may_serve:  # shadow mode
+            engine.recorder.shadow_hits += 1
+            ask.is_written = True  # a cache that serves would have left it as it was
+        else:
+            answer = self._serve(call, found, lookup.plan, Outcome.HIT)
+            if answer is not None:
+                return answer
+        if proceed.may_share:
+            reply = await self._joining.join(call, ask, found, witness)
+            answer = None if reply is None else self._serve(call, found, *reply)
+            if answer is not None:
+                return answer
+        self._counting.missed(call, ask, reason)
+        return None
+
+    def _serve(self, call: Call, found: Identified, plan: Serve, outcome: Outcome) -> Json | None:
+        answer = readable(plan.entry, found)
+        if answer is not None:
+            self._counting.served(call, plan, outcome)
+        return answer
+
+    async def _open(self) -> None:
+        if not self._engine.coordinator.is_shared:
+            await self._engine.ensure_open()
+            return
+        with open_budget(self._engine.settings.coordinator_timeout_s):
+            await self._engine.ensure_open()
+
+    async def _look_up(self, call: Call, ask: Ask, found: Identified) -> Lookup:
+        engine, keys, verb = self._engine, ask.keys, call.api.verb
+        max_age_s = call.controls.directives.max_age_s
+        if not keys.former and max_age_s is None:
+            lookup = engine.lookup_now(_RESULT, keys.key, model=found.model, verb=verb)
+            if lookup is not None:
+                return lookup
+        looking = engine.lookup(
+            _RESULT,
+            keys.key,
+            max_age_s=max_age_s,
+            model=found.model,
+            verb=verb,
+            former=keys.former,
+            tenant=found.tenant.name,
+        )
+        if not engine.coordinator.is_shared:
+            return await looking
+        with open_budget(engine.settings.coordinator_timeout_s):
+            return await looking
+
+
+def readable(entry: Entry, found: Identified) -> Json | None:
+    """Return the answer in an entry, made anew; None when it cannot serve this request.
+
+    A stream that was not asked for its usage carries none, and LiteLLM would invent it.
+    """
+    if not entry.has_usage and entry.shape == "stream" != found.parsed.shape:
+        return None
+    try:
+        return _decode(entry.body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
