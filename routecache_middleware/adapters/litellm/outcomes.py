@@ -5,7 +5,7 @@ from cachetools import FIFOCache
 
 from routecache_middleware.core.models import Outcome
 
-__all__ = ["CallOutcome", "Outcomes"]
+__all__ = ["CallOutcome", "Outcomes", "lane_tag"]
 
 _MAX_CALLS = 16_384
 
@@ -19,6 +19,7 @@ class CallOutcome(msgspec.Struct):
         age_s: Age of a stored answer, seconds.
         ttl_s: For how long it will be fresh, seconds.
         model: The model group that it is kept under.
+        key: Under which key the answer is kept, or empty.
         decision: Whether the routing decision was cached; None when none was needed.
     """
 
@@ -27,6 +28,7 @@ class CallOutcome(msgspec.Struct):
     age_s: float = 0.0
     ttl_s: float = 0.0
     model: str = ""
+    key: str = ""
     decision: Outcome | None = None
 
 
@@ -50,3 +52,8 @@ class Outcomes:
     def peek(self, call_id: object) -> CallOutcome | None:
         """The record of a call, if there is one."""
         return self._calls.get(call_id) if isinstance(call_id, str) else None
+
+
+def lane_tag(key: str) -> str:
+    """Name the tag of what the fast lane keeps of an answer that the callback has under ``key``."""
+    return f"fast-lane:{key}"

@@ -1,6 +1,8 @@
 """LiteLLM's proxy: the callback that its ``config.yaml`` names."""
 
 import logging
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from routecache_middleware.adapters.litellm.hub import Hub, current, start
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["start_callback"]
 
-_logger = logging.getLogger("routecache")
+_NAME = "routecache"
+_logger = logging.getLogger(_NAME)
 
 
 def start_callback() -> "RouteCacheCallback":
@@ -25,9 +28,19 @@ def start_callback() -> "RouteCacheCallback":
     if hub is None or not hub.is_proxy:
         import litellm
 
+        _check_name(litellm.callback_settings)
         try:
-            hub = start(Hub(configure(litellm.callback_settings.get("routecache")), is_proxy=True))
+            hub = start(Hub(configure(litellm.callback_settings.get(_NAME)), is_proxy=True))
         except ConfigurationError as error:
             _logger.error("this proxy cannot start: %s", error)  # noqa: TRY400 - one line
             raise
     return hub.callback
+
+
+def _check_name(settings: Mapping[str, object]) -> None:
+    """Say so when our settings seem to stand under another name: nobody would read them."""
+    close = [] if _NAME in settings else get_close_matches(_NAME, settings, n=1)
+    if close:
+        _logger.warning(
+            "callback_settings.%s is not read: did you mean callback_settings.%s?", close[0], _NAME
+        )

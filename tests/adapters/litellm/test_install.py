@@ -11,6 +11,7 @@ import pytest
 from routecache_middleware import RouteCache, Settings
 from routecache_middleware.adapters import litellm as adapter
 from routecache_middleware.adapters.litellm import hub as hubs
+from routecache_middleware.adapters.litellm.proxy import start_callback
 from routecache_middleware.adapters.litellm.sync.routers import holder
 from routecache_middleware.errors import ConfigurationError
 from tests.adapters.litellm.provider import Provider
@@ -242,3 +243,14 @@ def test_all_names_of_the_adapter_can_be_had() -> None:
     assert callable(adapter.install)
     with pytest.raises(AttributeError, match="no attribute 'instal'"):
         adapter.instal  # noqa: B018
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("routecach", True), ("otel", False)])
+def test_settings_under_a_name_with_a_typo_are_told(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, is_told: bool
+) -> None:
+    monkeypatch.setattr(litellm, "callback_settings", {name: {"isolation": "team"}})
+    monkeypatch.setattr(hubs, "_PARTS", ())
+    monkeypatch.setattr(hubs, "_current", None)
+    start_callback()
+    assert (f"callback_settings.{name} is not read" in caplog.text) is is_told

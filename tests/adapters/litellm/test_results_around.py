@@ -179,7 +179,7 @@ async def test_nothing_is_left_behind(provider: Provider) -> None:
     lists = ("input_callback", "success_callback", "_async_success_callback", "callbacks")
     before = {name: list(getattr(litellm, name)) for name in lists}
     async with answering(provider):
-        assert "cache" not in litellm.success_callback
+        assert "cache" not in litellm._async_success_callback
         assert litellm.cache is not None
     assert litellm.cache is None
     assert {name: list(getattr(litellm, name)) for name in lists} == before

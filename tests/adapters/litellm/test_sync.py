@@ -11,6 +11,7 @@ from typing import Any
 
 import litellm
 import pytest
+from litellm.integrations.custom_logger import CustomLogger
 
 from routecache_middleware import RouteCache, Settings
 from routecache_middleware.adapters.litellm import hub as hubs
@@ -517,3 +518,30 @@ def _is_found(callers: Callers, text: str) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+class Listener(CustomLogger):
+    """Keeps what LiteLLM tells of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[object, object]] = []
+
+    def log_success_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        told = kwargs["standard_logging_object"]
+        self.heard.append((bool(told["cache_hit"]), told["response_cost"] == 0.0))
+
+
+def test_loggers_hear_of_hits(install: Install) -> None:
+    """LiteLLM tells them only while its list of sync callbacks names a cache."""
+    callers, listener = install(), Listener()
+    litellm.callbacks.append(listener)
+    for _ in range(2):
+        callers.chat("logged", model="openai/gpt-4o")
+        time.sleep(0.3)
+    deadline_s = time.monotonic() + 10
+    while len(listener.heard) < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert listener.heard == [(False, False), (True, True)]

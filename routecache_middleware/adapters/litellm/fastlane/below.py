@@ -18,7 +18,7 @@ from routecache_middleware.adapters.asgi.types import (
     Send,
 )
 from routecache_middleware.adapters.litellm.fastlane.leases import Accepted, Leases
-from routecache_middleware.adapters.litellm.outcomes import CallOutcome, Outcomes
+from routecache_middleware.adapters.litellm.outcomes import CallOutcome, Outcomes, lane_tag
 from routecache_middleware.core.models import Outcome
 
 __all__ = ["Below", "Visit", "current_visit"]
@@ -129,16 +129,20 @@ class Below:
                 state.no_store()
         found = self._outcomes.peek(visit.call_id)
         if found is not None and found.outcome is not None:
-            if found.outcome in _REUSED:
-                _age(state, found)
+            _copy(state, found)
         elif b"x-litellm-cache-key" in head:  # LiteLLM's own cache: nobody knows how old it is
             state.no_store()
 
 
-def _age(state: RouteCacheState, found: CallOutcome) -> None:
-    """It comes out of our cache inside LiteLLM: here it is no younger, and lasts no longer."""
-    state.made_before(found.age_s)
-    state.set_ttl(max(0.0, found.age_s + found.ttl_s))
+def _copy(state: RouteCacheState, found: CallOutcome) -> None:
+    """Say of an answer what our cache inside LiteLLM knows of it."""
+    if found.outcome in _REUSED:  # it came out of there: here it is no younger, nor lasts longer
+        state.made_before(found.age_s)
+        state.set_ttl(max(0.0, found.age_s + found.ttl_s))
+    if found.key:  # a client who has it made anew means this copy of it too
+        state.add_tags(lane_tag(found.key))
+    if found.outcome is Outcome.BYPASS:  # what is not kept there is not kept here
+        state.no_store()
 
 
 class _Watch:

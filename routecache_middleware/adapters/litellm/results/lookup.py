@@ -1,20 +1,24 @@
 """Looking an answer up, and waiting for it when somebody else is getting it already."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from routecache_middleware.adapters.litellm.outcomes import lane_tag
 from routecache_middleware.adapters.litellm.results.board import Board
 from routecache_middleware.adapters.litellm.results.calls import Ask, Call
 from routecache_middleware.adapters.litellm.results.counting import Counting
 from routecache_middleware.adapters.litellm.results.joining import Joining
 from routecache_middleware.adapters.litellm.results.keying import Identified
 from routecache_middleware.core.budget import open_budget
+from routecache_middleware.core.invalidation import InvalidationRow, tag_scope
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry, MissReason, Outcome
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.lookup import Lookup
+from routecache_middleware.errors import CoordinatorError
 
 __all__ = ["Json", "Lookups", "readable"]
 
@@ -27,9 +31,20 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class Lookups:
     """Finds answers; one per process."""
 
-    __slots__ = ("_counting", "_engine", "_joining")
+    __slots__ = ("_counting", "_engine", "_has_lane", "_joining")
 
-    def __init__(self, engine: Engine, board: Board, counting: Counting) -> None:
+    def __init__(
+        self, engine: Engine, board: Board, counting: Counting, *, has_lane: bool = False
+    ) -> None:
+        """Build one.
+
+        Args:
+            engine: Where answers are.
+            board: Who is getting which.
+            counting: What is counted.
+            has_lane: Whether answers may also be kept by the fast lane in front of us.
+        """
+        self._has_lane = has_lane
         self._engine = engine
         self._counting = counting
         self._joining = Joining(engine, board)
@@ -62,7 +77,10 @@ class Lookups:
             return None
         if not engine.is_open():
             await self._open()
+        call.record.key = ask.keys.key
         if not proceed.may_look_up:
+            if self._has_lane and call.controls.directives.no_cache:
+                await self._forget(ask)
             self._counting.missed(call, ask, MissReason.REQUEST)
             return None
         lookup = ask.lookup = await self._look_up(call, ask, found)
@@ -90,6 +108,13 @@ class Lookups:
         if answer is not None:
             self._counting.served(call, plan, outcome)
         return answer
+
+    async def _forget(self, ask: Ask) -> None:
+        """Drop what the fast lane keeps of an answer that a client wants to have anew."""
+        row = InvalidationRow(tag_scope(lane_tag(ask.keys.key)))
+        with suppress(CoordinatorError):  # it holds in this process, and is recorded later
+            await self._engine.invalidate((row,))
+        ask.position = self._engine.table.position
 
     async def _open(self) -> None:
         if not self._engine.coordinator.is_shared:

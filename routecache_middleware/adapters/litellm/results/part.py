@@ -50,12 +50,12 @@ class Results(Part):
         self.keyer = Keyer(engine.settings, engine.policy, hub.options, is_proxy=hub.is_proxy)
         self.cache = new_cache(
             self.keyer,
-            Lookups(engine, self.board, self._counting),
+            Lookups(engine, self.board, self._counting, has_lane=hub.options.fast_lane),
             Storing(engine),
             door=lambda: hub.door,
             closing=self._close,
         )
-        self._place = Place(self.cache, hub.options.rival)
+        self._place = Place(self.cache, hub.options.rival, logs_sync_hits=not hub.is_proxy)
         self._stream_ends = StreamEnds()
 
     @property

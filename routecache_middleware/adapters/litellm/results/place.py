@@ -9,6 +9,9 @@ from routecache_middleware.adapters.litellm.options import Rival
 
 __all__ = ["Place"]
 
+_LOGGED = "cache"
+"""In LiteLLM's list of sync callbacks it makes LiteLLM log the hits of calls that are not async."""
+
 _logger = logging.getLogger("routecache")
 
 _HOW_TO = (
@@ -21,18 +24,28 @@ _STAND_BACK = "so answers are left to it. Remove that setting to let ours keep t
 class Place:
     """One cache's place."""
 
-    __slots__ = ("_before", "_has_warned", "_is_in", "_mine", "_rival")
+    __slots__ = ("_before", "_has_warned", "_is_in", "_logs_sync_hits", "_mine", "_rival")
 
-    def __init__(self, mine: Any, rival: Rival) -> None:
+    def __init__(self, mine: Any, rival: Rival, *, logs_sync_hits: bool) -> None:
+        """Prepare; nothing is taken yet.
+
+        Args:
+            mine: What to put there.
+            rival: What to do about somebody else.
+            logs_sync_hits: Whether LiteLLM's sync callbacks are to hear of hits.
+        """
         self._mine = mine
         self._rival = rival
         self._before: Any = None
         self._is_in = False
+        self._logs_sync_hits = logs_sync_hits and _LOGGED not in litellm.success_callback
         self._has_warned = False
 
     def take(self) -> None:
         """Get in, unless somebody else is there and we stand back."""
         self._is_in = True
+        if self._logs_sync_hits:
+            litellm.success_callback.append(_LOGGED)
         if litellm.cache is None:
             litellm.cache = self._mine
         else:
@@ -42,6 +55,8 @@ class Place:
         """Let whoever was there before in again; idempotent."""
         if self._is_in and litellm.cache is self._mine:
             litellm.cache = self._before
+        if self._is_in and self._logs_sync_hits and _LOGGED in litellm.success_callback:
+            litellm.success_callback.remove(_LOGGED)
         self._is_in = False
         self._before = None
 

@@ -33,7 +33,7 @@ def proxies(
             config = proxy_config(
                 deployment("chat", _provider),
                 callbacks=(CALLBACK, LOGGER),
-                cache={"rival": rival},
+                cache={"rival": rival, "fast_lane": True},
                 litellm={"cache": True, "cache_params": {"type": "local"}},
             )
             if order == "before":

@@ -97,6 +97,22 @@ def test_a_repeat_is_answered_before_litellm(proxy: Proxy, provider: Provider, k
     assert provider.count() == 1
 
 
+def test_an_answer_that_a_client_had_made_anew_is_the_only_one(
+    proxy: Proxy, provider: Provider, keys: Keys
+) -> None:
+    """The request that says so passes the lane, and what the lane keeps is of no use after it."""
+    key = keys.new()
+    old = ask(proxy, "anew", key=key)
+    assert ask(proxy, "anew", key=key).is_from_the_lane
+    new = ask(proxy, "anew", key=key, cache={"no-cache": True})
+    assert new.body != old.body
+    time.sleep(0.3)  # LiteLLM writes to its cache after the response
+    for _ in range(2):
+        assert ask(proxy, "anew", key=key).body == new.body
+    assert ask(proxy, "anew", key=key).is_from_the_lane
+    assert provider.count() == 2
+
+
 def test_the_master_key_gets_a_lease(proxy: Proxy) -> None:
     ask(proxy, "by the master")
     assert ask(proxy, "by the master").is_from_the_lane
