@@ -52,6 +52,15 @@ DIALECTS: dict[str, Row] = {
         paths=("/completions",),
         factory="routecache_middleware.dialects.openai_completions:OpenAICompletions",
     ),
+    "openai.embeddings": Row(
+        suffixes=(
+            "/v1/embeddings",
+            "/engines/{model}/embeddings",
+            "/openai/deployments/{model}/embeddings",
+        ),
+        paths=("/embeddings",),
+        factory="routecache_middleware.dialects.openai_embeddings:OpenAIEmbeddings",
+    ),
     "openai.responses": Row(
         suffixes=("/v1/responses", "/openai/responses"),
         paths=("/responses",),

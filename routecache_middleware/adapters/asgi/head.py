@@ -34,7 +34,9 @@ _logger = logging.getLogger("routecache")
 _CONTENT_SEMANTICS = frozenset(
     {
         b"anthropic-beta",
+        b"anthropic-user-profile-id",
         b"anthropic-version",
+        b"anthropic-workspace-id",
         b"openai-beta",
         b"openai-organization",
         b"openai-project",
