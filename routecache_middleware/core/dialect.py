@@ -1,17 +1,65 @@
 """The seam for wire APIs: what the cache has to know of one, and nothing else.
 
 A dialect is pure and stateless; one instance serves all requests. A new API is one file in
-``routecache_middleware/dialects`` and one row in its table.
+``routecache_middleware/dialects`` and one row in its table. One of one's own is a file anywhere and
+a call of ``register`` there: see ``examples/custom_dialect.py``.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from routecache_middleware.core.models import BypassReason, DiscardReason, ResponseMode
 
-__all__ = ["Dialect", "Judgement", "ParsedRequest"]
+__all__ = ["Dialect", "Field", "Judgement", "ParsedRequest", "Role", "field_table", "names"]
+
+
+class Role(StrEnum):
+    """What a top-level request field means for the key. A field that no table names is ``KEY``."""
+
+    KEY = "key"
+    """Part of both hashes."""
+
+    SAMPLING = "sampling"
+    """Part of the result hash only: it changes an answer but never a routing decision."""
+
+    IGNORED = "ignored"
+    """Part of neither: it never changes an answer."""
+
+    BYPASS = "bypass"
+    """Can make a request uncacheable; where it does not, it is part of both hashes."""
+
+    PARTITION = "partition"
+    """Says for whom an answer is; part of both hashes."""
+
+
+class Field(NamedTuple):
+    """One request field of an API.
+
+    Attributes:
+        role: What it means for the key.
+        note: What a reader of the documentation has to know besides: for ``BYPASS`` when it makes
+            a request uncacheable, for ``IGNORED`` why it may be. Markdown, without ``|`` and
+            without a full stop.
+    """
+
+    role: Role
+    note: str = ""
+
+
+def names(fields: Mapping[str, Field], role: Role) -> frozenset[str]:
+    """Return the fields of one role."""
+    return frozenset(name for name, field in fields.items() if field.role is role)
+
+
+def field_table(fields: Mapping[str, Field]) -> str:
+    """Return a table of fields as Markdown: what documentation shows, sorted by role and name."""
+    order = list(Role)
+    ranked = sorted(fields.items(), key=lambda item: (order.index(item[1].role), item[0]))
+    rows = [f"| `{name}` | {field.role} | {field.note} |" for name, field in ranked]
+    return "\n".join(["| field | role | note |", "|---|---|---|", *rows])
 
 
 class ParsedRequest(msgspec.Struct, frozen=True):
@@ -21,7 +69,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
         model: The requested model, as the client named it.
         mode: Whether the client wants JSON or a stream.
         shape: Token of the exact wire form asked for: ``json``, ``stream``, ``stream+usage`` ...
-        choices: How many answers were asked for (OpenAI's ``n``).
+        choices: How many answers were asked for: OpenAI's ``n``, for every prompt that there is.
         temperature: Sampling temperature, or None when the request does not say.
         is_deterministic: The request asks for reproducible output (temperature 0, or a seed).
         bypass: Why the request can never be answered from a cache, or None.
@@ -71,23 +119,39 @@ class Dialect(Protocol):
 
     @property
     def path_suffixes(self) -> tuple[str, ...]:
-        """Whole trailing path segments, each starting with ``/``, under which it is served."""
+        """Whole trailing path segments, each starting with ``/``, under which it is served.
+
+        One ``{model}`` among them stands for the name of a model.
+        """
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The top-level request fields that are known, by name; any other counts as ``KEY``."""
 
     @property
     def ignored_fields(self) -> frozenset[str]:
-        """Top-level request fields that never change an answer: the deny-list of the key."""
+        """Those that never change an answer, the deny-list of the key: see :func:`names`."""
 
     @property
     def sampling_fields(self) -> frozenset[str]:
-        """Top-level request fields that change an answer but never a routing decision."""
+        """Those that change an answer but never a routing decision: see :func:`names`."""
 
     def parse(self, payload: Mapping[str, object]) -> ParsedRequest | None:
         """Read a request; None when it does not have this API's form."""
 
+    def keyed(self, payload: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the request as the key sees it: requests that mean the same, made equal.
+
+        Usually the payload itself, which is never changed. Fields are left out by the table, not
+        here; this is for what the table cannot say, such as a mark deep inside of a message. It is
+        called for what :meth:`parse` accepts only.
+        """
+
     def conversation(self, payload: Mapping[str, object]) -> object:
         """Return the JSON value that stands for a whole conversation.
 
-        It is what a decision is keyed on with ``decision_scope="conversation"``:
+        It is what a decision is keyed on with ``decision_scope="conversation"``, made of what
+        :meth:`keyed` returned:
         System prompt, tools, first user message and a capability fingerprint: images, tools,
         response format, and the size of the context in powers of four.
         """

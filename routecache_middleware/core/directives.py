@@ -1,10 +1,15 @@
 """What a client asks of the cache: ``Cache-Control`` of the request (RFC 9111 section 5.2.1)."""
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
-__all__ = ["NO_DIRECTIVES", "Directives", "parse_directives"]
+from routecache_middleware.core.structured import parse_integer
+
+__all__ = ["NO_DIRECTIVES", "Directives", "both", "parse_directives", "parse_ttl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +20,21 @@ class Directives:
         no_cache: Do not serve from the cache; the answer may be stored (section 5.2.1.4).
         no_store: Store nothing, share no flight; a stored answer may still be served (5.2.1.5).
         only_if_cached: Answer from the cache or with 504 (5.2.1.7).
+        no_transform: Serve only what an upstream sent, byte for byte (5.2.1.6): no JSON from a
+            stored stream, and no stream from JSON.
         max_age_s: Serve only what is at most this old, or None (5.2.1.1). This is not a TTL.
+        max_stale_s: What is stale may be served if it has been so for at most this long; infinite
+            for any time, 0: not at all (5.2.1.2).
+        min_fresh_s: Serve only what stays fresh for at least this long (5.2.1.3).
     """
 
     no_cache: bool = False
     no_store: bool = False
     only_if_cached: bool = False
+    no_transform: bool = False
     max_age_s: int | None = None
+    max_stale_s: float = 0.0
+    min_fresh_s: float = 0.0
 
 
 NO_DIRECTIVES = Directives()
@@ -30,6 +43,7 @@ NO_DIRECTIVES = Directives()
 # RFC 9111 section 5.2: a token, and optionally a token or a quoted string (RFC 9110 section 5.6).
 _DIRECTIVE = re.compile(r"""([^\s,;="]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?""")
 _MAX_DELTA_S = 2**31
+_Absent = TypeVar("_Absent", int, None)
 
 
 @lru_cache(maxsize=256)
@@ -41,35 +55,73 @@ def parse_directives(cache_control: bytes, pragma: bytes = b"") -> Directives:
         pragma: The ``Pragma`` lines, which count only when there is no ``Cache-Control``
             (RFC 9111 section 5.4).
 
-    An unreadable ``max-age`` counts as 0: the cautious reading.
+    What is unreadable counts as the cautious reading: ``max-age`` and ``max-stale`` as 0,
+    ``min-fresh`` as more than any answer has.
     """
     if not cache_control:
         return Directives(no_cache=True) if "no-cache" in _members(pragma) else NO_DIRECTIVES
     found = _members(cache_control)
-    max_age = _delta_seconds(found["max-age"]) if "max-age" in found else None
+    max_age = _seconds(found, "max-age", absent=None, unreadable=0)
     return Directives(
         no_cache="no-cache" in found or max_age == 0,  # nothing stored is younger than now
         no_store="no-store" in found,
         only_if_cached="only-if-cached" in found,
+        no_transform="no-transform" in found,
         max_age_s=max_age,
+        max_stale_s=_max_stale(found),
+        min_fresh_s=_seconds(found, "min-fresh", absent=0, unreadable=_MAX_DELTA_S),
     )
 
 
-def _members(value: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
+def parse_ttl(value: bytes) -> int | None:
+    """Return the seconds that a ``RouteCache-TTL`` asks for; None when it does not count.
+
+    It is a structured field, an integer (RFC 9651 section 3.3.1): how long the answer to this
+    request is to be fresh when it is stored, within what the operator allows.
+    """
+    ttl_s = parse_integer(value)
+    return None if ttl_s is None or ttl_s < 0 else min(ttl_s, _MAX_DELTA_S)
+
+
+def both(one: Directives, other: Directives) -> Directives:
+    """Return what satisfies two sets of directives; stale answers may be served if one says so."""
+    ages = [held.max_age_s for held in (one, other) if held.max_age_s is not None]
+    return Directives(
+        no_cache=one.no_cache or other.no_cache,
+        no_store=one.no_store or other.no_store,
+        only_if_cached=one.only_if_cached or other.only_if_cached,
+        no_transform=one.no_transform or other.no_transform,
+        max_age_s=min(ages, default=None),
+        max_stale_s=max(one.max_stale_s, other.max_stale_s),
+        min_fresh_s=max(one.min_fresh_s, other.min_fresh_s),
+    )
+
+
+def _members(value: bytes) -> dict[str, str | None]:
+    """Return directives by name; one without an argument has None."""
+    found: dict[str, str | None] = {}
     for match in _DIRECTIVE.finditer(value.decode("latin-1")):
-        name, quoted, token = match.groups(default="")
-        found.setdefault(name.lower(), quoted or token)
+        name, quoted, token = match.groups()
+        found.setdefault(name.lower(), token if quoted is None else quoted)
     return found
 
 
-def _delta_seconds(text: str) -> int:
+def _max_stale(found: Mapping[str, str | None]) -> float:
+    if found.get("max-stale", "") is None:
+        return math.inf
+    return _seconds(found, "max-stale", absent=0, unreadable=0)
+
+
+def _seconds(
+    found: Mapping[str, str | None], name: str, *, absent: _Absent, unreadable: int
+) -> int | _Absent:
+    if name not in found:
+        return absent
+    text = found[name] or ""
     if not (text.isascii() and text.isdigit()):
-        return 0
+        return unreadable
     digits = text.lstrip("0")
     # RFC 9111 section 1.2.2: what is larger counts as 2^31.
-    return (
-        _MAX_DELTA_S
-        if len(digits) > len(str(_MAX_DELTA_S))
-        else min(int(digits or 0), _MAX_DELTA_S)
-    )
+    if len(digits) > len(str(_MAX_DELTA_S)):
+        return _MAX_DELTA_S
+    return min(int(digits or 0), _MAX_DELTA_S)

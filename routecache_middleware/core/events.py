@@ -12,9 +12,11 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 
 __all__ = [
+    "Finished",
     "LookupFinished",
     "Operation",
     "PutFinished",
+    "RefreshFinished",
     "RemoveFinished",
     "RequestFinished",
     "WaitFinished",
@@ -63,11 +65,21 @@ class PutFinished(msgspec.Struct, frozen=True):
     error_type: str = ""
 
 
+class RefreshFinished(msgspec.Struct, frozen=True):
+    """What was stale has been made anew; ``error_type`` as for a write."""
+
+    error_type: str = ""
+
+
 class RemoveFinished(msgspec.Struct, frozen=True):
     """An invalidation is over."""
 
     scope: str
     error_type: str = ""
+
+
+Finished = LookupFinished | WaitFinished | PutFinished | RefreshFinished | RemoveFinished
+"""What an open operation is finished with."""
 
 
 class RequestFinished(msgspec.Struct, frozen=True):

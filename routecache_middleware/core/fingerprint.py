@@ -4,12 +4,14 @@ A request has two hashes. The *decision* hash leaves out the sampling parameters
 which model a router picks; the *result* hash covers them too. Both start from the same state, so
 the long part of a request is encoded and hashed once:
 
-    decision = H(context, payload - ignored - sampling, "decision", router version)
-    result   = H(context, payload - ignored - sampling, "result", sampling fields)
+    decision = H(context, keyed - ignored - sampling, "decision", router version)
+    result   = H(context, keyed - ignored - sampling, "result", sampling fields)
 
 and with conversation scope
 
     decision = H'(context, what stands for the conversation, "decision", router version)
+
+*keyed* is the payload with what means the same written the same: ``Dialect.keyed``.
 
 H is BLAKE2b-128, keyed with the deployment secret when there is one. Each use of it has its own
 personalisation (RFC 7693 section 2.8 allows for it), so hashes of different kinds never meet, and
@@ -18,7 +20,6 @@ XXH3 must not be used here: it is fast, but collisions of whole chat bodies can 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
 
@@ -31,10 +32,8 @@ from routecache_middleware.errors import ConfigurationError
 
 __all__ = [
     "Domain",
-    "Explanation",
     "Fingerprint",
     "KeyContext",
-    "explain",
     "fingerprint",
     "hash_query",
     "new_hash",
@@ -46,6 +45,7 @@ class Domain(Enum):
 
     REQUEST = b"rc1.request"
     CONVERSATION = b"rc1.conversation"
+    PART = b"rc1.part"
     QUERY_JSON = b"rc1.query.json"
     QUERY_BYTES = b"rc1.query.bytes"
     QUERY_TEXT = b"rc1.query.text"
@@ -65,6 +65,7 @@ class KeyContext(msgspec.Struct, frozen=True):
         query: Raw query string.
         headers: Only those that change what an answer says, selected by the caller: lower-case
             names, in the order in which they came.
+        model: The model that the path names, or empty. It is in the hashes as part of the path.
     """
 
     dialect: str
@@ -72,6 +73,7 @@ class KeyContext(msgspec.Struct, frozen=True):
     path: str
     query: bytes
     headers: tuple[tuple[bytes, bytes], ...]
+    model: str = ""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -84,28 +86,6 @@ class Fingerprint(msgspec.Struct, frozen=True):
 
     decision: str
     result: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Which parts of a request counted, by name only: safe to log.
-
-    Attributes:
-        fingerprint: The hashes.
-        scope: With ``conversation`` the decision hash covers what the dialect takes for the
-            conversation, instead of ``counted``.
-        counted: Top-level fields in both hashes.
-        sampling: Top-level fields in the result hash only.
-        ignored: Top-level fields left out of both.
-        context: What else is in both hashes: the non-empty parts of the context, headers by name.
-    """
-
-    fingerprint: Fingerprint
-    scope: DecisionScope
-    counted: tuple[str, ...]
-    sampling: tuple[str, ...]
-    ignored: tuple[str, ...]
-    context: tuple[str, ...]
 
 
 def fingerprint(
@@ -137,7 +117,8 @@ def fingerprint(
     sampling_fields = dialect.sampling_fields
     core: dict[str, object] = {}
     sampling: dict[str, object] = {}
-    for name, value in payload.items():
+    keyed = dialect.keyed(payload)
+    for name, value in keyed.items():
         if name not in left_out:
             (sampling if name in sampling_fields else core)[name] = value
     head = _parts(
@@ -153,44 +134,10 @@ def fingerprint(
         decision = state.copy()
     else:
         decision = new_hash(Domain.CONVERSATION, secret)
-        decision.update(head + encode(dialect.conversation(payload)))
+        decision.update(head + encode(dialect.conversation(keyed)))
     decision.update(_parts("decision", _utf8(router_version)))
     state.update(_parts("result") + encode(sampling))
     return Fingerprint(decision=decision.hexdigest(), result=state.hexdigest())
-
-
-def explain(
-    payload: Mapping[str, object],
-    *,
-    dialect: Dialect,
-    context: KeyContext,
-    ignored: frozenset[str] = frozenset(),
-    scope: DecisionScope = DecisionScope.REQUEST,
-    router_version: str = "",
-    secret: bytes = b"",
-) -> Explanation:
-    """Return what :func:`fingerprint` made of a request: for finding out why two requests differ.
-
-    Arguments and errors are those of :func:`fingerprint`.
-    """
-    left_out = dialect.ignored_fields | ignored
-    kept = [name for name in payload if name not in left_out]
-    return Explanation(
-        fingerprint=fingerprint(
-            payload,
-            dialect=dialect,
-            context=context,
-            ignored=ignored,
-            scope=scope,
-            router_version=router_version,
-            secret=secret,
-        ),
-        scope=scope,
-        counted=tuple(name for name in kept if name not in dialect.sampling_fields),
-        sampling=tuple(name for name in kept if name in dialect.sampling_fields),
-        ignored=tuple(name for name in payload if name in left_out),
-        context=_context_names(context),
-    )
 
 
 def hash_query(
@@ -258,17 +205,6 @@ def _utf8(text: str) -> bytes:
 
 def _parts(*parts: object) -> bytes:
     return _PARTS.encode(parts)
-
-
-def _context_names(context: KeyContext) -> tuple[str, ...]:
-    named = {
-        "dialect": context.dialect,
-        "root_path": context.root_path,
-        "path": context.path,
-        "query": context.query,
-    }
-    headers = tuple(name.decode("latin-1") for name, _ in context.headers)
-    return tuple(name for name, part in named.items() if part) + headers
 
 
 _PARTS = msgspec.msgpack.Encoder()

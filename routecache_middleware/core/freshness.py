@@ -4,7 +4,7 @@ from enum import Enum
 
 from routecache_middleware.core.models import Entry
 
-__all__ = ["MAX_CLOCK_SKEW_S", "Freshness", "age_s", "classify", "ttl_s"]
+__all__ = ["MAX_CLOCK_SKEW_S", "Freshness", "age_s", "classify", "lifetime_s", "ttl_s"]
 
 MAX_CLOCK_SKEW_S = 2.0
 """An entry from further in the future than this is a miss: its age cannot be known."""
@@ -41,3 +41,16 @@ def classify(entry: Entry, now_s: float) -> Freshness:
     if age_s(entry, now_s) < entry.freshness_lifetime_s:
         return _FRESH
     return _STALE if max(now_s, entry.created_s) < entry.expires_s else _EXPIRED
+
+
+def lifetime_s(default_s: float, asked_s: float | None, *, most_s: float | None = None) -> float:
+    """Return how long an answer is fresh, seconds, when a client may have a say in it.
+
+    Args:
+        default_s: What the operator grants.
+        asked_s: What the client asks for, or None. Less is always granted.
+        most_s: The most that the operator lets a client ask for; None: no more than ``default_s``.
+    """
+    if asked_s is None:
+        return default_s
+    return max(0.0, min(asked_s, default_s if most_s is None else max(default_s, most_s)))

@@ -43,12 +43,14 @@ class Proceed(msgspec.Struct, frozen=True, gc=False):
         may_serve: Answer from what was found; false in shadow mode, where it is only counted.
         may_store: Keep a good answer.
         may_share: Open or join a flight.
+        may_convert: Make JSON of a stream and a stream of JSON; false for ``no-transform``.
     """
 
     may_look_up: bool
     may_serve: bool
     may_store: bool
     may_share: bool
+    may_convert: bool = True
 
 
 class Bypass(msgspec.Struct, frozen=True, gc=False):
@@ -58,17 +60,31 @@ class Bypass(msgspec.Struct, frozen=True, gc=False):
 
 
 class Serve(msgspec.Struct, frozen=True, gc=False):
-    """Answer with ``entry``."""
+    """Answer with ``entry``.
+
+    Attributes:
+        entry: What was found.
+        age_s: Its age, seconds.
+        ttl_s: Freshness left, seconds; negative when stale.
+        is_stale: It is past its lifetime: whoever serves it has it made anew.
+    """
 
     entry: Entry
     age_s: float
     ttl_s: float
+    is_stale: bool = False
 
 
 class Forward(msgspec.Struct, frozen=True, gc=False):
-    """Ask the upstream."""
+    """Ask the upstream.
+
+    Attributes:
+        reason: Why.
+        fallback: What to answer with should the upstream fail (RFC 5861 section 4), or None.
+    """
 
     reason: MissReason
+    fallback: Serve | None = None
 
 
 class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +111,7 @@ _DEFAULT_TEMPERATURE = 1.0
 _ABSENT = Forward(MissReason.ABSENT)
 _FULLY = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=True)
 _ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=False)
-_FRESH = Freshness.FRESH  # as in core.freshness
+_FRESH, _EXPIRED = Freshness.FRESH, Freshness.EXPIRED  # as in core.freshness
 _ON = Mode.ON
 
 
@@ -126,11 +142,19 @@ def plan_request(
         may_serve=may_serve,
         may_store=mode is not Mode.READ_ONLY and not directives.no_store,
         may_share=may_serve and settings.coalescing and not directives.no_store,
+        may_convert=not directives.no_transform,
     )
 
 
 def plan_lookup(
-    entry: Entry | None, *, is_current: bool, now_s: float, max_age_s: float | None = None
+    entry: Entry | None,
+    *,
+    is_current: bool,
+    now_s: float,
+    max_age_s: float | None = None,
+    max_stale_s: float = 0.0,
+    min_fresh_s: float = 0.0,
+    may_be_stale: bool = False,
 ) -> Serve | Forward:
     """Whether what was found may be served.
 
@@ -139,17 +163,36 @@ def plan_lookup(
         is_current: Whether nothing that covers it was invalidated since it was captured.
         now_s: Unix seconds.
         max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None.
+        max_stale_s: For how long at most it may have been stale (section 5.2.1.2), inside of the
+            stale windows that it was stored with.
+        min_fresh_s: For how long at least it has to stay fresh (section 5.2.1.3).
+        may_be_stale: The caller knows what to do with a stale entry (RFC 5861). Who limits the age
+            or asks for freshness gets none.
     """
     if entry is None:
         return _ABSENT
     if not is_current:
         return Forward(MissReason.INVALIDATED)
-    if classify(entry, now_s) is not _FRESH:
-        return Forward(MissReason.EXPIRED)
+    freshness = classify(entry, now_s)
     age = age_s(entry, now_s)
-    if max_age_s is not None and age > max_age_s:
+    ttl = entry.freshness_lifetime_s - age
+    is_stale = freshness is not _FRESH
+    if is_stale and (freshness is _EXPIRED or not max_stale_s or -ttl > max_stale_s):
+        is_limited = max_age_s is not None or min_fresh_s > 0
+        if freshness is _EXPIRED or is_limited or not may_be_stale:
+            return Forward(MissReason.EXPIRED)
+        return _plan_stale(entry, age, ttl)
+    if (max_age_s is not None and age > max_age_s) or (min_fresh_s and ttl < min_fresh_s):
         return Forward(MissReason.REQUEST)
-    return Serve(entry, age, entry.freshness_lifetime_s - age)
+    return Serve(entry, age, ttl, is_stale)
+
+
+def _plan_stale(entry: Entry, age: float, ttl: float) -> Serve | Forward:
+    """RFC 5861: serve it now and refresh it (section 3), or only if the upstream fails (4)."""
+    stale = Serve(entry, age, ttl, is_stale=True)
+    if -ttl < entry.stale_while_revalidate_s:
+        return stale
+    return Forward(MissReason.EXPIRED, fallback=stale)
 
 
 def read_response_head(

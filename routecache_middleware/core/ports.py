@@ -13,12 +13,9 @@ import msgspec
 
 from routecache_middleware.core.cluster import ClusterStats
 from routecache_middleware.core.events import (
-    LookupFinished,
+    Finished,
     Operation,
-    PutFinished,
-    RemoveFinished,
     RequestFinished,
-    WaitFinished,
 )
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
 from routecache_middleware.core.keys import CacheKey, Layer
@@ -273,7 +270,7 @@ class OpenOperation(Protocol):
     def is_watched(self) -> bool:
         """Whether anybody is told; when not, no record need be made."""
 
-    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+    def finish(self, record: Finished) -> None:
         """Tell how it ended."""
 
 

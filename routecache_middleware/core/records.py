@@ -69,6 +69,9 @@ class Provenance(msgspec.Struct, frozen=True):
         tenant: Whose it is; empty for no tenant.
         tags: Names under which the operator may invalidate it.
         origin: ``traceparent`` of the maker, or empty.
+        stale_while_revalidate_s: For how long after its lifetime it may be served while it is made
+            anew.
+        stale_if_error_s: For how long after its lifetime it may be served when that fails.
     """
 
     now_s: float
@@ -77,6 +80,8 @@ class Provenance(msgspec.Struct, frozen=True):
     tenant: str = ""
     tags: tuple[str, ...] = ()
     origin: str = ""
+    stale_while_revalidate_s: float = 0.0
+    stale_if_error_s: float = 0.0
 
 
 def scopes_of(tenant: str, models: Iterable[str], tags: Iterable[str] = ()) -> tuple[Scope, ...]:
@@ -129,6 +134,8 @@ def decision_entry(decision: RoutingDecision, made: Provenance) -> Entry:
         body=_pack(decision),
         created_s=made.now_s,
         freshness_lifetime_s=made.ttl_s,
+        stale_while_revalidate_s=made.stale_while_revalidate_s,
+        stale_if_error_s=made.stale_if_error_s,
         cost_ms=decision.decide_ms,
         position=made.position,
         scopes=scopes_of(made.tenant, (decision.selected_model,), made.tags),
@@ -145,6 +152,8 @@ def result_entry(result: QueryResult, made: Provenance, *, shape: str, also: str
         body=result.result_data,
         created_s=made.now_s,
         freshness_lifetime_s=made.ttl_s,
+        stale_while_revalidate_s=made.stale_while_revalidate_s,
+        stale_if_error_s=made.stale_if_error_s,
         cost_ms=result.response_time_ms,
         position=made.position,
         scopes=scopes_of(made.tenant, _names(result.model_id, also), made.tags),
@@ -216,7 +225,9 @@ def checked_metadata(loaded: object) -> ModelMetadata:
 
 
 def mark(record: _Record, outcome: Outcome) -> _Record:
-    """Return a record that has just been made, marked with how it came."""
+    """Return a record marked with how it came; it has just been made, unless it is stale."""
+    if outcome is Outcome.STALE:
+        return replace(record, outcome=outcome)
     if record.outcome is outcome and not record.age_s:
         return record
     return replace(record, outcome=outcome, age_s=0.0)

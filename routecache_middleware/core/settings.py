@@ -61,6 +61,13 @@ class Settings:
         result_ttl_s: How long an answer is fresh.
         metadata_ttl_s: How long model metadata is fresh.
         load_ttl_s: How long load metrics are fresh.
+        routing_stale_while_revalidate_s: For how long after that a decision is still served, while
+            it is made anew in the background.
+        routing_stale_if_error_s: For how long after that it is served when the router fails.
+        result_stale_while_revalidate_s: For how long an answer that is no longer fresh is still
+            served, while it is made anew in the background.
+        result_stale_if_error_s: For how long it is served when the upstream fails: 429, 500, 502,
+            503, 504, or no answer at all.
         mode: ``on``, ``off``, ``read_only`` (nothing is stored), ``write_only`` (nothing is
             served) or ``shadow`` (everything but serving; counts what would have been served).
         result_caching: Whether answers are cached at all; decisions are unaffected.
@@ -115,6 +122,10 @@ class Settings:
     result_ttl_s: float = 600.0
     metadata_ttl_s: float = 60.0
     load_ttl_s: float = 5.0
+    routing_stale_while_revalidate_s: float = 0.0
+    routing_stale_if_error_s: float = 0.0
+    result_stale_while_revalidate_s: float = 0.0
+    result_stale_if_error_s: float = 0.0
     mode: Word[Mode, Literal["on", "off", "read_only", "write_only", "shadow"]] = Word(Mode.ON)
     result_caching: bool = True
     coalescing: bool = True
@@ -205,6 +216,20 @@ class Settings:
             case _:
                 assert_never(layer)
 
+    def stale_windows_s(self, layer: Layer) -> tuple[float, float]:
+        """For how long something may be served after its lifetime, seconds (RFC 5861).
+
+        Returns:
+            While it is made anew, and when that fails.
+        """
+        match layer:
+            case Layer.ROUTING:
+                return self.routing_stale_while_revalidate_s, self.routing_stale_if_error_s
+            case Layer.RESULT:
+                return self.result_stale_while_revalidate_s, self.result_stale_if_error_s
+            case _:  # what is measured live is of no use when it is old
+                return 0.0, 0.0
+
 
 _MIN_LEASE_S = 0.5  # renewed at a third of that
 _ENUMS: dict[str, type[StrEnum]] = {
@@ -219,6 +244,10 @@ _DURATIONS = (
     "result_ttl_s",
     "metadata_ttl_s",
     "load_ttl_s",
+    "routing_stale_while_revalidate_s",
+    "routing_stale_if_error_s",
+    "result_stale_while_revalidate_s",
+    "result_stale_if_error_s",
     "auth_ttl_s",
     "slow_reader_timeout_s",
     "drain_timeout_s",

@@ -4,7 +4,10 @@ When each counter moves, for one lookup of a layer:
 
 * ``hits``: a fresh, current entry was found and could be used. In shadow mode it is not served and
   counts under ``CacheStats.shadow_hits`` instead.
-* ``stale``: an entry past its freshness lifetime was served on purpose.
+* ``stale``: an entry past its freshness lifetime was served on purpose: while it was made anew,
+  or (``stale_if_error``) because the upstream failed.
+* ``refreshes``: an entry that was served stale was made anew in the background. The upstream call
+  behind it counts nowhere else.
 * ``misses``: nothing usable was found and this caller went on to make the value, or would have. A
   request that told us not to look (``no-cache``, ``refresh=True``) is a miss too: it wanted an
   answer and got a new one.
@@ -38,6 +41,8 @@ class LayerStats:
     Attributes:
         hits: Fresh entries used.
         stale: Stale entries served on purpose.
+        stale_if_error: Those of them that were served because the upstream failed.
+        refreshes: Stale entries made anew in the background, also in vain.
         misses: Lookups that found nothing usable.
         coalesced: Callers that shared somebody else's upstream call.
         bypasses: Requests for which nothing was looked up.
@@ -52,6 +57,8 @@ class LayerStats:
 
     hits: int = 0
     stale: int = 0
+    stale_if_error: int = 0
+    refreshes: int = 0
     misses: int = 0
     coalesced: int = 0
     bypasses: int = 0

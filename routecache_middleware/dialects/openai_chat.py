@@ -3,17 +3,20 @@
 import re
 from collections.abc import Iterator, Mapping
 
-import msgspec
-
 from routecache_middleware.core.canonical import encode
-from routecache_middleware.core.dialect import Judgement, ParsedRequest
+from routecache_middleware.core.dialect import Judgement, ParsedRequest, Role, names
 from routecache_middleware.core.models import BypassReason, ResponseMode
+from routecache_middleware.dialects.openai_fields import CHAT_FIELDS
 from routecache_middleware.dialects.openai_judge import judge_json, judge_stream
+from routecache_middleware.dialects.openai_request import error_body, objects, read_request
 from routecache_middleware.dialects.openai_stream import aggregate, replay, reshape
 
 __all__ = ["OpenAIChat"]
 
 _CLIENT_TOOLS = ("function", "custom")  # the client runs these; every other type the server runs
+_HELPERS = ("data_sources", "plugins")  # what Azure and OpenRouter look up on the server's side
+_SEARCHES = ("web_search_options", "search_parameters")
+_MARK = "prompt_cache_breakpoint"
 _SMALL = 6  # 4 ** 7 is 16 KiB: in smaller contexts each early turn would be a class of its own
 _TEXT_PARTS = ("text", "refusal")
 _REMOTE = re.compile(r"\s*(?!data:)[a-z][a-z0-9+.\-]{0,30}://", re.IGNORECASE)
@@ -26,65 +29,33 @@ class OpenAIChat:
 
     name = "openai.chat"
     verb = "chat"
-    path_suffixes = ("/v1/chat/completions",)
-    ignored_fields = frozenset(
-        {
-            "metadata",
-            "prompt_cache_key",
-            "prompt_cache_options",
-            "prompt_cache_retention",
-            "safety_identifier",
-            "service_tier",  # price and latency
-            "stream",  # one entry serves both wire forms
-            "stream_options",
-            "user",
-        }
+    path_suffixes: tuple[str, ...] = (
+        "/v1/chat/completions",
+        "/engines/{model}/chat/completions",
+        "/openai/deployments/{model}/chat/completions",
     )
-    sampling_fields = frozenset(
-        {
-            "frequency_penalty",
-            "logit_bias",
-            "logprobs",
-            "min_p",
-            "n",
-            "presence_penalty",
-            "seed",
-            "stop",
-            "temperature",
-            "top_k",
-            "top_logprobs",
-            "top_p",
-        }
-    )
+    fields = CHAT_FIELDS
+    ignored_fields = names(CHAT_FIELDS, Role.IGNORED)
+    sampling_fields = names(CHAT_FIELDS, Role.SAMPLING)
 
     def parse(self, payload: Mapping[str, object]) -> ParsedRequest | None:
         """Read a request; None when it does not have this API's form."""
-        model = payload.get("model")
-        messages = _objects(payload.get("messages"))
-        tools = _objects(payload.get("tools") or [])
-        shape = _shape(payload.get("stream"), payload.get("stream_options"))
-        if not isinstance(model, str) or not messages or tools is None or shape is None:
+        messages = objects(payload.get("messages"))
+        tools = objects(payload.get("tools") or [])
+        if not messages or tools is None:
             return None
-        choices = payload.get("n")
-        choices = 1 if choices is None else choices
-        if isinstance(choices, bool) or not isinstance(choices, int) or choices < 1:
-            return None
-        temperature = payload.get("temperature")
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float | None):
-            return None
-        return ParsedRequest(
-            model=model,
-            mode=ResponseMode.JSON if shape == "json" else ResponseMode.STREAM,
-            shape=shape,
-            choices=choices,
-            temperature=temperature,
-            is_deterministic=temperature == 0 or payload.get("seed") is not None,
-            bypass=_bypass(payload, messages, tools),
-        )
+        return read_request(payload, bypass=_bypass(payload, messages, tools))
+
+    def keyed(self, payload: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the request without the marks that only steer OpenAI's prompt cache."""
+        messages = objects(payload.get("messages")) or []
+        if not _is_marked(messages):
+            return payload
+        return {**payload, "messages": [_unmarked(message) for message in messages]}
 
     def conversation(self, payload: Mapping[str, object]) -> object:
         """Return what stays the same over the turns of a conversation."""
-        messages = _objects(payload.get("messages")) or []
+        messages = objects(payload.get("messages")) or []
         users = (message for message in messages if message.get("role") == "user")
         kind = payload.get("response_format")
         return {
@@ -120,24 +91,7 @@ class OpenAIChat:
 
     def error_body(self, message: str, *, kind: str, code: str) -> bytes:
         """Return an error in OpenAI's JSON shape."""
-        error = {"message": message, "type": kind, "param": None, "code": code}
-        return msgspec.json.encode({"error": error})
-
-
-def _shape(stream: object, options: object) -> str | None:
-    """Return the token of the wire form that is asked for; None when it makes no sense."""
-    if not (stream is None or isinstance(stream, bool)):
-        return None
-    if not (options is None or isinstance(options, dict)):
-        return None
-    if not stream:
-        return "json"
-    asked = {name for name, value in (options or {}).items() if value not in (None, False)}
-    asked.discard("include_obfuscation")  # padding against traffic analysis, dropped on conversion
-    if not asked:
-        return "stream"
-    # Options of single upstreams, such as vLLM's continuous_usage_stats, make shapes of their own.
-    return "+".join(["stream", *sorted("usage" if n == "include_usage" else n for n in asked)])
+        return error_body(message, kind=kind, code=code)
 
 
 def _bypass(
@@ -148,15 +102,20 @@ def _bypass(
     """Return why a cache must not answer: state elsewhere, or an answer that time changes."""
     if payload.get("store"):
         return BypassReason.STORE
-    if payload.get("web_search_options") is not None:
+    if any(payload.get(name) is not None for name in _SEARCHES):
         return BypassReason.WEB_SEARCH
     if _has_audio(payload, messages):
         return BypassReason.AUDIO
-    if any(tool.get("type") not in _CLIENT_TOOLS for tool in tools):
+    if any(tool.get("type") not in _CLIENT_TOOLS for tool in tools) or _has_helpers(payload):
         return BypassReason.SERVER_TOOLS
-    if any(_is_remote(part) for part in _parts(messages)):
+    media = [part for part in _parts(messages) if part.get("type") not in _TEXT_PARTS]
+    if any(map(_is_remote, media)):
         return BypassReason.REMOTE_MEDIA
     return None
+
+
+def _has_helpers(payload: Mapping[str, object]) -> bool:
+    return any(payload.get(name) is not None for name in _HELPERS)
 
 
 def _has_audio(payload: Mapping[str, object], messages: list[dict[str, object]]) -> bool:
@@ -176,6 +135,29 @@ def _parts(messages: list[dict[str, object]]) -> Iterator[dict[str, object]]:
             yield from (part for part in content if isinstance(part, dict))
 
 
+def _is_marked(messages: list[dict[str, object]]) -> bool:
+    for message in messages:  # plain loops: this is done for every request
+        content = message.get("content")
+        if isinstance(content, list):
+            for part in content:
+                if isinstance(part, dict) and _MARK in part:
+                    return True
+    return False
+
+
+def _unmarked(message: dict[str, object]) -> dict[str, object]:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    return message | {"content": [_without_mark(part) for part in content]}
+
+
+def _without_mark(part: object) -> object:
+    if isinstance(part, dict) and _MARK in part:
+        return {name: value for name, value in part.items() if name != _MARK}
+    return part
+
+
 def _is_remote(part: object) -> bool:
     """Whether a content part names something that is fetched later: it can change meanwhile."""
     pending = [part]  # not recursive: a client decides how deep it goes
@@ -189,10 +171,3 @@ def _is_remote(part: object) -> bool:
         elif isinstance(value, dict) and value.get("type") not in _TEXT_PARTS:
             pending += value.values()
     return False
-
-
-def _objects(value: object) -> list[dict[str, object]] | None:
-    """Return a list of objects as such; None when it is anything else."""
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        return value
-    return None

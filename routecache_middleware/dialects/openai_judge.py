@@ -1,4 +1,4 @@
-"""Whether an OpenAI chat completion, JSON or stream, is complete and worth keeping.
+"""Whether an OpenAI completion, chat or legacy, JSON or stream, is complete and worth keeping.
 
 Typed decoding does most of the work: what does not have the API's form is not complete, and what is
 not looked at (logprobs, vendor extras) is stepped over without being built.
@@ -38,6 +38,7 @@ class _Message(msgspec.Struct, gc=False):
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     finish_reason: str | None = None
+    text: str | None = None  # of legacy completions, which have no message
     message: _Message | None = None
     delta: _Message | None = None
 
@@ -106,9 +107,10 @@ class _Answer:
 class _Reader:
     """Collects completions, one or many, into a judgement."""
 
-    __slots__ = ("answers", "model", "usage")
+    __slots__ = ("answers", "is_legacy", "model", "usage")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_legacy: bool) -> None:
+        self.is_legacy = is_legacy
         self.answers: dict[int, _Answer] = {}
         self.model = ""
         self.usage: _Usage | None = None
@@ -122,6 +124,9 @@ class _Reader:
                 answer = self.answers[choice.index] = _Answer()
             if choice.finish_reason:
                 answer.finish_reason = choice.finish_reason
+            if self.is_legacy:
+                answer.has_output = answer.has_output or bool(choice.text)
+                continue
             message = choice.delta or choice.message
             if message is not None:
                 answer.add(message)
@@ -156,13 +161,13 @@ def _problem(indexes: list[int], answers: list[_Answer], choices: int) -> Discar
 _NO_USAGE = _Usage()
 
 
-def judge_json(body: bytes, choices: int) -> Judgement:
+def judge_json(body: bytes, choices: int, *, is_legacy: bool = False) -> Judgement:
     """Judge a JSON answer to a request for ``choices`` answers; never raises."""
-    reader = _Reader()
+    reader = _Reader(is_legacy=is_legacy)
     return reader.judgement(_read(reader, [body]), choices)
 
 
-def judge_stream(body: bytes, choices: int) -> Judgement:
+def judge_stream(body: bytes, choices: int, *, is_legacy: bool = False) -> Judgement:
     """Judge an event stream that answers a request for ``choices`` answers; never raises.
 
     Complete is only what ends with ``[DONE]`` and then nothing but comments: an upstream that
@@ -170,7 +175,7 @@ def judge_stream(body: bytes, choices: int) -> Judgement:
     """
     splitter = EventSplitter()
     events = splitter.feed(body)
-    reader = _Reader()
+    reader = _Reader(is_legacy=is_legacy)
     if any(event.event == "error" for event in events):
         return reader.judgement(DiscardReason.ERROR_BODY, choices)
     is_ended = bool(events) and events[-1].data == DONE and not splitter.has_partial

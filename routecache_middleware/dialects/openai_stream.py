@@ -6,12 +6,9 @@ JSON answer. What cannot be made from what is there (usage that a stream never c
 lists that come in fragments) is None.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-import msgspec
-
-from routecache_middleware.core.sse import split_events
-from routecache_middleware.dialects.openai_judge import DONE
+from routecache_middleware.dialects.openai_chunks import add_up, reshape, spread
 from routecache_middleware.dialects.openai_merge import (
     LABELS,
     Choice,
@@ -19,17 +16,12 @@ from routecache_middleware.dialects.openai_merge import (
     as_object,
     as_objects,
     index_of,
-    put,
     without,
 )
 
 __all__ = ["aggregate", "replay", "reshape"]
 
-_EVERY_CHUNK = ("id", "created", "model", "service_tier", "system_fingerprint")
 _LAST_IN_MESSAGE = {"content": 1, "refusal": 2, "function_call": 3}  # reasoning comes before them
-_DOUBTS = (msgspec.MsgspecError, ValueError, RecursionError)  # the body has not the right form
-_decode = msgspec.json.Decoder(Object).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def aggregate(body: bytes) -> bytes | None:
@@ -37,25 +29,7 @@ def aggregate(body: bytes) -> bytes | None:
 
     None when it carries no usage, which a live JSON answer always has, or cannot be added up.
     """
-    try:
-        chunks = _chunks(body)
-        carrier = _usage_carrier(chunks)
-        if carrier is None:
-            return None
-        whole: Object = {}
-        choices: dict[int, Choice] = {}
-        for chunk in chunks:
-            for name, value in chunk.items():
-                if name not in ("choices", "obfuscation", "usage"):
-                    put(whole, name, value)
-            for part in as_objects(chunk.get("choices")):
-                choices.setdefault(index_of(part, 0), Choice()).add(part)
-    except _DOUBTS:
-        return None
-    whole["object"] = "chat.completion"
-    whole["choices"] = [choices[index].finished(index) for index in sorted(choices)]
-    whole["usage"] = carrier["usage"]
-    return _encode(whole)
+    return add_up(body, kind="chat.completion", choice=Choice)
 
 
 def replay(body: bytes, *, with_usage: bool = False) -> bytes | None:
@@ -66,42 +40,7 @@ def replay(body: bytes, *, with_usage: bool = False) -> bytes | None:
 
     None when usage is asked for and not there, or the body has not the right form.
     """
-    try:
-        whole = _decode(body)
-        usage = whole.get("usage")
-        if with_usage and usage is None:
-            return None
-        parts = [
-            part for choice in as_objects(whole.get("choices")) for part in _take_apart(choice)
-        ]
-    except _DOUBTS:
-        return None
-    head = {name: whole[name] for name in _EVERY_CHUNK if name in whole}
-    head["object"] = "chat.completion.chunk"
-    # What else there is at the top can be long, so only the first chunk carries it.
-    first: Object = head | {n: v for n, v in whole.items() if n not in (*head, "choices", "usage")}
-    chunks: list[Object] = [(head if i else first) | {"choices": [p]} for i, p in enumerate(parts)]
-    return _stream(_with_usage(chunks, head, usage) if with_usage else chunks)
-
-
-def reshape(body: bytes, *, with_usage: bool = False) -> bytes | None:
-    """Return a stream with or without the usage that it carries, in the places OpenAI puts it.
-
-    None when usage is asked for and not there, or the body has not the right form.
-    """
-    try:
-        chunks = _chunks(body)
-        carrier = _usage_carrier(chunks)
-        if with_usage and carrier is None:
-            return None
-        # A chunk without choices may also carry something else, such as Azure's prompt filter.
-        kept = [c for c in chunks if as_objects(c.get("choices")) or c.get("usage") is None]
-    except _DOUBTS:
-        return None
-    bare = [without(chunk, "usage", "obfuscation") for chunk in kept]
-    if not with_usage or carrier is None:
-        return _stream(bare)
-    return _stream(_with_usage(bare, without(carrier, "usage", "obfuscation"), carrier["usage"]))
+    return spread(body, kind="chat.completion.chunk", take_apart=_take_apart, with_usage=with_usage)
 
 
 def _take_apart(choice: Object) -> Iterator[Object]:
@@ -134,23 +73,3 @@ def _deltas(message: Object) -> Iterator[Object]:
 def _stands_alone(name: str, value: object) -> bool:
     is_text = isinstance(value, str) and name not in LABELS
     return bool(value) and (is_text or name in ("tool_calls", "function_call"))
-
-
-def _with_usage(chunks: Iterable[Object], head: Object, usage: object) -> Iterator[Object]:
-    for chunk in chunks:
-        yield chunk | {"usage": None}
-    yield head | {"choices": [], "usage": usage}
-
-
-def _stream(chunks: Iterable[Object]) -> bytes:
-    frames = [b"data: " + _encode(chunk) for chunk in chunks]
-    return b"\n\n".join([*frames, b"data: " + DONE, b""])
-
-
-def _chunks(body: bytes) -> list[Object]:
-    return [_decode(event.data) for event in split_events(body) if event.data != DONE]
-
-
-def _usage_carrier(chunks: list[Object]) -> Object | None:
-    """Return the last chunk that carries usage."""
-    return next((chunk for chunk in reversed(chunks) if chunk.get("usage") is not None), None)

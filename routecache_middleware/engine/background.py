@@ -28,12 +28,15 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_failed = False
 
-    def run(self, coroutine: Coroutine[object, object, None]) -> None:
-        """Run ``coroutine``, inline as far as it goes without waiting. Its errors are logged."""
+    def run(self, coroutine: Coroutine[object, object, None], *, is_urgent: bool = True) -> None:
+        """Run ``coroutine``, inline as far as it goes without waiting. Its errors are logged.
+
+        ``is_urgent=False``: not before the caller waits for something.
+        """
         try:
             task = (
                 start_eagerly(coroutine)
-                if self._is_eager
+                if self._is_eager and is_urgent
                 else asyncio.create_task(coroutine, context=unbudgeted())
             )
         except Exception as error:  # noqa: BLE001 - no request may fail for it

@@ -18,16 +18,14 @@ from routecache_middleware.core.events import (
     PutFinished,
     RemoveFinished,
 )
-from routecache_middleware.core.invalidation import InvalidationRow, InvalidationTable
+from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import (
-    START,
     DiscardReason,
     Entry,
     MissReason,
     Outcome,
     Position,
-    Scope,
 )
 from routecache_middleware.core.plan import Forward, Serve, plan_lookup
 from routecache_middleware.core.policy import CachePolicy
@@ -39,7 +37,7 @@ from routecache_middleware.core.ports import (
     Observer,
     OpenOperation,
 )
-from routecache_middleware.core.records import with_tags, with_tenant
+from routecache_middleware.core.records import with_tenant
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.engine.acceptance import Acceptance
@@ -47,6 +45,7 @@ from routecache_middleware.engine.background import Background
 from routecache_middleware.engine.capture import CaptureBudget
 from routecache_middleware.engine.fleet import Fleet
 from routecache_middleware.engine.flights import Flights
+from routecache_middleware.engine.judging import Judge
 from routecache_middleware.engine.leases import Lease, Placing
 from routecache_middleware.engine.load import LoadTracker
 from routecache_middleware.engine.lookup import Lookup, lookup_finished
@@ -61,13 +60,14 @@ _logger = logging.getLogger("routecache")
 _ABSENT = Forward(MissReason.ABSENT)
 _INVALIDATED = Forward(MissReason.INVALIDATED)
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
-_GET, _PUT, _HIT, _MISS = Operation.GET, Operation.PUT, Outcome.HIT, Outcome.MISS
+_GET, _PUT = Operation.GET, Operation.PUT
+_HIT, _STALE, _MISS = Outcome.HIT, Outcome.STALE, Outcome.MISS
 _STORED, _TOO_LARGE, _OUTDATED, _REFUSED, _FAILED = Placing
 _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
 
 
-class Engine:
+class Engine(Judge):
     """A coordinator with its invalidation table, counters and observers."""
 
     def __init__(
@@ -80,14 +80,13 @@ class Engine:
         *,
         owns_coordinator: bool = True,
     ) -> None:
+        super().__init__(clock, Owed(clock, self._record))
         self.coordinator = coordinator
         self.settings = settings
         self.policy = policy
-        self.clock = clock
         self.observer = observer
         self.mode = settings.mode
         self.recorder = Recorder()
-        self.table = InvalidationTable()
         self.background = Background(is_eager=not coordinator.is_shared)
         self.load = LoadTracker(clock)
         self.captures = CaptureBudget(settings)
@@ -100,7 +99,6 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._open_again_s = -math.inf
-        self._owed = Owed(clock, self._record)
         is_fleet = coordinator.is_shared and settings.coalescing
         self.fleet = Fleet(self) if is_fleet else None
 
@@ -152,6 +150,7 @@ class Engine:
         tags: tuple[str, ...] = (),
         former: Sequence[CacheKey] = (),
         tenant: str = "",
+        may_be_stale: bool = False,
     ) -> Lookup:
         """Look one key up and judge it; the caller counts, who knows what comes of it.
 
@@ -165,6 +164,7 @@ class Engine:
             former: Keys under which it may have been stored before the secret changed. What is
                 found there must be current under both keys, and for ``tenant``.
             tenant: Whose it would be today.
+            may_be_stale: The caller refreshes what it finds stale.
         """
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
@@ -175,7 +175,7 @@ class Engine:
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._owed.pay()
-        plan = self.judge(key, fetched.entries[0], max_age_s, tags)
+        plan = self.judge(key, fetched.entries[0], max_age_s, tags, may_be_stale=may_be_stale)
         if former:
             for old_key, entry in zip(former, fetched.entries[1:], strict=False):
                 if entry is not None and not isinstance(plan, Serve):
@@ -183,7 +183,13 @@ class Engine:
         return self._found(span, plan, fetched.entries[0])
 
     def lookup_now(
-        self, layer: Layer, key: CacheKey, *, model: str = "", verb: str = ""
+        self,
+        layer: Layer,
+        key: CacheKey,
+        *,
+        model: str = "",
+        verb: str = "",
+        may_be_stale: bool = False,
     ) -> Lookup | None:
         """As :meth:`lookup`, where the coordinator can read it without waiting; else None."""
         fetch_now = self._fetch_now
@@ -205,7 +211,12 @@ class Engine:
             plan: Serve | Forward = _ABSENT
         else:  # nothing is owed, so the table alone says what is current
             is_current = table.is_current(key, entry)
-            plan = plan_lookup(entry, is_current=is_current, now_s=self.clock.now_s())
+            plan = plan_lookup(
+                entry,
+                is_current=is_current,
+                now_s=self.clock.now_s(),
+                may_be_stale=may_be_stale,
+            )
         return self._found(span, plan, entry)
 
     def _failed(self, span: OpenOperation, error: BaseException) -> Lookup:
@@ -216,7 +227,7 @@ class Engine:
         return Lookup(_ABSENT, Outcome.ERROR, self.table.position, span.traceparent)
 
     def _found(self, span: OpenOperation, plan: Serve | Forward, entry: Entry | None) -> Lookup:
-        outcome = _HIT if isinstance(plan, Serve) else _MISS
+        outcome = (_STALE if plan.is_stale else _HIT) if isinstance(plan, Serve) else _MISS
         if not span.is_watched:
             return Lookup(plan, outcome, self.table.position, "", entry)
         span.finish(lookup_finished(plan, self.coordinator.name))
@@ -304,48 +315,9 @@ class Engine:
             self._owed.add(rows)
         return receipt
 
-    def is_current(self, key: CacheKey, entry: Entry) -> bool:
-        """Whether nothing that covers ``entry`` was invalidated since, as far as is known here."""
-        return self.table.is_current(key, entry) and (
-            not self._owed.rows or self._owed.table.is_current(key, entry)
-        )
-
-    def is_current_since(self, key: CacheKey, scopes: Sequence[Scope], position: Position) -> bool:
-        """Whether a flight captured at ``position`` may be joined, as far as is known here."""
-        return self.table.is_current_since(key, scopes, position) and (
-            not self._owed.rows or self._owed.table.is_current_since(key, scopes, position)
-        )
-
-    def latest(self, key: CacheKey, scopes: Sequence[Scope]) -> Position | None:
-        """Where it was last invalidated; None when that could not be recorded yet."""
-        if self._owed.rows and not self._owed.table.is_current_since(key, scopes, START):
-            return None
-        return self.table.latest(key, scopes)
-
     def stats(self) -> CacheStats:
         """All counters, frozen."""
         return self.recorder.snapshot(self.coordinator.stats())
-
-    def judge(
-        self,
-        key: CacheKey,
-        entry: Entry | None,
-        max_age_s: float | None = None,
-        tags: tuple[str, ...] = (),
-    ) -> Serve | Forward:
-        """Whether an entry may be served, as far as is known here; ``tags`` as for a lookup."""
-        if entry is None:
-            return _ABSENT
-        is_current = self.is_current(key, with_tags(entry, tags) if tags else entry)
-        now_s = self.clock.now_s()
-        return plan_lookup(entry, is_current=is_current, now_s=now_s, max_age_s=max_age_s)
-
-    def _judge_former(
-        self, key: CacheKey, old_key: CacheKey, entry: Entry, max_age_s: float | None
-    ) -> Serve | Forward:
-        if not self.is_current(old_key, entry):
-            return _INVALIDATED
-        return self.judge(key, entry, max_age_s)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is not loop:

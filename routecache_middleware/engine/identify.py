@@ -78,9 +78,11 @@ class Identifier:
     def _identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
+        named = context.model
         try:
             payload = decode(body)
-            parsed = dialect.parse(payload)
+            # Hashed is what was sent: a model in the body that the path overrules still counts.
+            parsed = dialect.parse({**payload, "model": named} if named else payload)
             if parsed is None:
                 return BypassReason.INVALID_JSON
             secrets = (self._settings.secret, *self._settings.previous_secrets)

@@ -14,7 +14,7 @@ class Lookup(msgspec.Struct, frozen=True):
 
     Attributes:
         plan: Serve what was found, or forward, and why.
-        outcome: ``hit``, ``miss`` or ``error``.
+        outcome: ``hit``, ``stale``, ``miss`` or ``error``.
         position: The captured position: store what is made from now on with it.
         traceparent: The lookup's span, for links.
         entry: What is stored under the key, useful or not, or None.
@@ -32,7 +32,7 @@ def lookup_finished(plan: Serve | Forward, served_by: str) -> LookupFinished:
     if isinstance(plan, Forward):
         return LookupFinished(Outcome.MISS, miss_reason=plan.reason)
     return LookupFinished(
-        Outcome.HIT,
+        Outcome.STALE if plan.is_stale else Outcome.HIT,
         served_by,
         item_size=len(plan.entry.body),
         ttl_s=plan.ttl_s,

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from routecache_middleware.core.budget import current_budget
 from routecache_middleware.core.events import Operation, WaitFinished
 from routecache_middleware.core.models import Entry, Outcome, Position, Scope
+from routecache_middleware.core.plan import Forward
 from routecache_middleware.core.ports import OpenOperation
 from routecache_middleware.core.records import Provenance, scopes_of
 from routecache_middleware.engine.claims import Claim, Joined, Led, Served, Terms, Why
@@ -21,9 +22,15 @@ from routecache_middleware.engine.lookup import Lookup
 from routecache_middleware.engine.reading import read_out
 from routecache_middleware.engine.wanted import Wanted
 
-__all__ = ["Making"]
+__all__ = ["Making", "has_fallback"]
 
 T = TypeVar("T")
+
+
+def has_fallback(lookup: Lookup | None) -> bool:
+    """Whether something stale is there to be served should the value not be made."""
+    plan = None if lookup is None else lookup.plan
+    return isinstance(plan, Forward) and plan.fallback is not None
 
 
 class Making(Generic[T]):
@@ -38,6 +45,8 @@ class Making(Generic[T]):
 
     __slots__ = (
         "_engine",
+        "_has_fallback",
+        "_is_refresh",
         "_late",
         "_lease",
         "_seen",
@@ -49,11 +58,28 @@ class Making(Generic[T]):
     )
 
     def __init__(
-        self, engine: Engine, wanted: Wanted[T], position: Position, lookup: Lookup | None = None
+        self,
+        engine: Engine,
+        wanted: Wanted[T],
+        position: Position,
+        lookup: Lookup | None = None,
+        *,
+        is_refresh: bool = False,
     ) -> None:
+        """Begin.
+
+        Args:
+            engine: The engine.
+            wanted: What is wanted.
+            position: The captured position.
+            lookup: What was found instead, if something was looked for.
+            is_refresh: Nobody waits for it: what is there was served, and is stale.
+        """
         is_error = lookup is not None and lookup.outcome is Outcome.ERROR
         self._engine = engine
         self._wanted = wanted
+        self._is_refresh = is_refresh
+        self._has_fallback = has_fallback(lookup)
         self._lease: Lease | None = None
         self._late: Claim | None = None  # it waited too long for somebody else
         self.entry: Entry | None = None
@@ -73,8 +99,11 @@ class Making(Generic[T]):
     async def make(self) -> T:
         """Make the value and store it."""
         engine, wanted = self._engine, self._wanted
-        engine.recorder.layers[wanted.layer].count(self.outcome)
+        if not self._has_fallback:
+            self._count(self.outcome)
         value = await wanted.make()
+        if self._has_fallback:  # otherwise it is not known before whether it will be served stale
+            self._count(self.outcome)
         if wanted.store and engine.may_write(wanted.layer):
             if engine.coordinator.is_shared:
                 await self._store(value)
@@ -146,8 +175,15 @@ class Making(Generic[T]):
     def _found(self, value: T, entry: Entry, *, has_waited: bool) -> T:
         self.entry, self.position = entry, entry.position
         self.outcome = Outcome.COALESCED if has_waited else Outcome.HIT
-        self._engine.recorder.layers[self._wanted.layer].count(self.outcome)
+        self._count(self.outcome)
         return self._wanted.mark(value, self.outcome) if has_waited else value
+
+    def _count(self, outcome: Outcome) -> None:
+        counters = self._engine.recorder.layers[self._wanted.layer]
+        if self._is_refresh:
+            counters.refreshes += 1
+        else:
+            counters.count(outcome)
 
     async def _make_under(self, lease: Lease) -> T:
         self._lease = lease
@@ -198,6 +234,7 @@ class Making(Generic[T]):
         ttl_s = engine.settings.ttl_s(wanted.layer) if wanted.ttl_s is None else wanted.ttl_s
         if ttl_s <= 0:
             return None
+        revalidate_s, error_s = engine.settings.stale_windows_s(wanted.layer)
         made = Provenance(
             now_s=engine.clock.now_s(),
             ttl_s=ttl_s,
@@ -205,6 +242,8 @@ class Making(Generic[T]):
             tenant=wanted.tenant,
             tags=wanted.tags,
             origin=self.traceparent,
+            stale_while_revalidate_s=revalidate_s,
+            stale_if_error_s=error_s,
         )
         try:
             return wanted.write(value, made)

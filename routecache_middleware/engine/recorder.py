@@ -24,7 +24,9 @@ class LayerCounters:
         "errors",
         "hits",
         "misses",
+        "refreshes",
         "stale",
+        "stale_if_error",
         "write_errors",
         "writes",
     )
@@ -32,6 +34,7 @@ class LayerCounters:
     def __init__(self) -> None:
         self.hits = self.stale = self.misses = self.coalesced = 0
         self.bypasses = self.errors = 0
+        self.stale_if_error = self.refreshes = 0
         self.writes = self.write_errors = self.discards = 0
 
     def count(self, outcome: Outcome) -> None:
@@ -57,6 +60,8 @@ class LayerCounters:
         return LayerStats(
             hits=self.hits,
             stale=self.stale,
+            stale_if_error=self.stale_if_error,
+            refreshes=self.refreshes,
             misses=self.misses,
             coalesced=self.coalesced,
             bypasses=self.bypasses,

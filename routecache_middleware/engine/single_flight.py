@@ -110,6 +110,10 @@ class SingleFlight(Generic[T]):
     def __len__(self) -> int:
         return len(self._flights)
 
+    def is_under_way(self, key: str) -> bool:
+        """Whether somebody is making the value now."""
+        return self._flights.find(key) is not None
+
     async def run(self, key: str, caller: Caller[T]) -> Flown[T] | None:
         """Return the value that ``caller`` makes, or somebody else's that is under way.
 

@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from routecache_middleware.core.events import (
-    LookupFinished,
+    Finished,
     Operation,
-    PutFinished,
-    RemoveFinished,
     RequestFinished,
-    WaitFinished,
 )
 from routecache_middleware.core.ports import Observer, OpenOperation
 from routecache_middleware.telemetry.null import NULL_OBSERVER, NULL_OPERATION
@@ -93,7 +90,7 @@ class _SafeOperation:
             self._observer.failed(error)
             return ""
 
-    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+    def finish(self, record: Finished) -> None:
         try:
             self._opened.finish(record)
         except Exception as error:  # noqa: BLE001 - telemetry may never fail a request
@@ -141,6 +138,6 @@ class _OpenAll:
         """Of the first observer that has one."""
         return next((found for one in self._opened if (found := one.traceparent)), "")
 
-    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+    def finish(self, record: Finished) -> None:
         for one in self._opened:
             one.finish(record)

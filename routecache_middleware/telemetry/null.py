@@ -3,12 +3,9 @@
 from typing import Final
 
 from routecache_middleware.core.events import (
-    LookupFinished,
+    Finished,
     Operation,
-    PutFinished,
-    RemoveFinished,
     RequestFinished,
-    WaitFinished,
 )
 
 __all__ = ["NULL_OBSERVER", "NULL_OPERATION", "NullObserver", "NullOperation"]
@@ -22,7 +19,7 @@ class NullOperation:
     traceparent: Final = ""
     is_watched: Final = False
 
-    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+    def finish(self, record: Finished) -> None:
         """Do nothing."""
 
 

@@ -18,9 +18,11 @@ from opentelemetry.context import Context
 
 from routecache_middleware import __version__
 from routecache_middleware.core.events import (
+    Finished,
     LookupFinished,
     Operation,
     PutFinished,
+    RefreshFinished,
     RemoveFinished,
     RequestFinished,
     WaitFinished,
@@ -170,7 +172,7 @@ class _OpenSpan:
             return ""
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
 
-    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+    def finish(self, record: Finished) -> None:
         span = self._span
         try:
             match record:
@@ -183,7 +185,7 @@ class _OpenSpan:
                 case PutFinished():
                     self._set(_put_attributes(record), record.model_id)
                     _mark_failure(span, record.error_type)
-                case RemoveFinished():
+                case RefreshFinished() | RemoveFinished():
                     _mark_failure(span, record.error_type)
                 case _:
                     assert_never(record)

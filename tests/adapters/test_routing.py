@@ -9,7 +9,7 @@ from routecache_middleware import LLMRequest, RoutingDecision
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, sse_answer
-from tests.support.asgi import KEY, Client, fetch, settle
+from tests.support.asgi import KEY, Client, fetch, scope_of, settle
 from tests.support.chat import ask, chunks
 
 
@@ -311,3 +311,20 @@ async def test_a_client_that_leaves_is_no_failure_of_the_model(gateway: Gateway)
     load = await mw.cache.get_load_metrics("m")
     assert load is not None
     assert (load.in_flight, load.error_rate) == (0, 0.0)
+
+
+async def test_a_model_in_the_path_is_not_routed(gateway: Gateway) -> None:
+    """The upstream would take no notice of another model in the body, so nobody is asked."""
+    router, app = Router(), ScriptedApp()
+    mw = gateway(app, router=router)
+    path = "/openai/deployments/gpt-4o/chat/completions"
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+    for outcome in ("MISS", "HIT"):
+        assert (await fetch(mw, body, scope=scope_of(path=path))).outcome == outcome
+    assert router.asked == []
+    assert app.call.body == body
+    other = scope_of(path="/openai/deployments/gpt-5/chat/completions")
+    assert (await fetch(mw, body, scope=other)).outcome == "MISS"
+    await mw.cache.invalidate_model("gpt-4o")
+    assert (await fetch(mw, body, scope=scope_of(path=path))).outcome == "MISS"
+    assert (await fetch(mw, body, scope=other)).outcome == "HIT"

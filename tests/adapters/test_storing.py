@@ -18,24 +18,24 @@ USAGE = ask(stream=True, stream_options={"include_usage": True})
 
 
 def recorded(name: str) -> bytes:
-    return (FIXTURES / "openai_chat" / name).read_bytes()
+    return (FIXTURES / "openai.chat" / name).read_bytes()
 
 
 NEVER_STORED: dict[str, tuple[bytes, bytes, str]] = {
     "content filter": (ask(), completion(finish="content_filter"), "finish-reason"),
-    "refusal": (ask(), recorded("refusal.json"), "finish-reason"),
-    "tool calls": (ask(), recorded("tool_calls.json"), "tool-calls"),
+    "refusal": (ask(), recorded("discarded/finish-reason.refusal.json"), "finish-reason"),
+    "tool calls": (ask(), recorded("answers/tool_calls.json"), "tool-calls"),
     "no text": (ask(), completion(""), "empty"),
     "no choices": (ask(), b'{"choices":[]}', "empty"),
-    "an error with 200": (ask(), recorded("error.json"), "error-body"),
+    "an error with 200": (ask(), recorded("discarded/error-body.server.json"), "error-body"),
     "not JSON": (ask(), b"<html>", "incomplete"),
     "half of it": (ask(), completion()[:-5], "incomplete"),
-    "a truncated stream": (STREAM, recorded("truncated.sse"), "incomplete"),
-    "an error event": (STREAM, recorded("error_midway.sse"), "error-body"),
+    "a truncated stream": (STREAM, recorded("discarded/incomplete.truncated.sse"), "incomplete"),
+    "an error event": (STREAM, recorded("discarded/error-body.midway.sse"), "error-body"),
     "a filtered stream": (STREAM, b"".join(chunks(finish="content_filter")), "finish-reason"),
     "a stream without its marker": (STREAM, b"".join(chunks()[:-1]), "incomplete"),
     "an empty stream": (STREAM, b"", "incomplete"),
-    "streamed tool calls": (USAGE, recorded("tool_calls_usage.sse"), "tool-calls"),
+    "streamed tool calls": (USAGE, recorded("answers/tool_calls.sse"), "tool-calls"),
 }
 
 
@@ -60,7 +60,7 @@ async def test_tool_calls_of_deterministic_requests_are_stored(
     gateway: Gateway, fields: dict[str, object]
 ) -> None:
     """``cache_tool_calls="auto"`` (design 10)."""
-    mw = gateway(ScriptedApp(json_answer(recorded("tool_calls.json"))))
+    mw = gateway(ScriptedApp(json_answer(recorded("answers/tool_calls.json"))))
     await fetch(mw, ask(**fields))  # type: ignore[arg-type]
     assert (await fetch(mw, ask(**fields))).outcome == "HIT"  # type: ignore[arg-type]
 
@@ -71,7 +71,7 @@ async def test_policy_decides_about_tool_calls(
 ) -> None:
     """``cache_tool_calls`` True and False."""
     policy = CachePolicy(cache_tool_calls=allowed)
-    mw = gateway(ScriptedApp(json_answer(recorded("tool_calls.json"))), policy=policy)
+    mw = gateway(ScriptedApp(json_answer(recorded("answers/tool_calls.json"))), policy=policy)
     await fetch(mw, ask(seed=1))
     assert (await fetch(mw, ask(seed=1))).outcome == outcome
 
@@ -98,7 +98,7 @@ async def test_heads_that_forbid_reuse(
 
 async def test_a_same_mode_hit_is_byte_identical(gateway: Gateway) -> None:
     """Design 6: the body is the upstream's own bytes, odd white space and comments included."""
-    odd = recorded("crlf_comments_reasoning.sse")
+    odd = recorded("recorded/crlf_comments_reasoning.sse")
     mw = gateway(ScriptedApp(sse_answer([odd[:100], odd[100:]])))
     await fetch(mw, STREAM)
     hit = await fetch(mw, STREAM)

@@ -1,10 +1,18 @@
 """Request directives: RFC 9111 section 5.2.1, and Pragma: section 5.4."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, parse_directives
+from routecache_middleware.core.directives import (
+    NO_DIRECTIVES,
+    Directives,
+    both,
+    parse_directives,
+    parse_ttl,
+)
 
 
 @pytest.mark.parametrize(
@@ -12,7 +20,18 @@ from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, par
     [
         (b"", NO_DIRECTIVES),
         (b" , ,", NO_DIRECTIVES),
-        (b"no-transform, foo, bar=1", NO_DIRECTIVES),
+        (b"foo, bar=1", NO_DIRECTIVES),
+        (b"no-transform, foo", Directives(no_transform=True)),  # 5.2.1.6
+        (b"min-fresh=60", Directives(min_fresh_s=60)),  # 5.2.1.3
+        (b"min-fresh=soon", Directives(min_fresh_s=2**31)),
+        (b"min-fresh", Directives(min_fresh_s=2**31)),
+        (b"max-stale=60", Directives(max_stale_s=60)),  # 5.2.1.2
+        (b"max-stale", Directives(max_stale_s=math.inf)),
+        (b"max-stale, max-age=5", Directives(max_stale_s=math.inf, max_age_s=5)),
+        (b"max-stale=soon", NO_DIRECTIVES),
+        (b"max-stale=", NO_DIRECTIVES),
+        (b'max-stale=""', NO_DIRECTIVES),
+        (b"max-age", Directives(no_cache=True, max_age_s=0)),
         (b"no-cache", Directives(no_cache=True)),  # 5.2.1.4
         (b"No-Cache", Directives(no_cache=True)),
         (b"no-store", Directives(no_store=True)),  # 5.2.1.5
@@ -74,3 +93,54 @@ def test_pragma_counts_only_without_cache_control(
 @given(st.binary(max_size=200), st.binary(max_size=50))
 def test_no_bytes_raise(cache_control: bytes, pragma: bytes) -> None:
     parse_directives(cache_control, pragma)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"600", 600),
+        (b"0", 0),
+        (b"600;why=demo", 600),
+        (b"999999999999999", 2**31),
+        (b"-1", None),
+        (b"", None),
+        (b"600s", None),
+        (b"6e2", None),
+        (b"600, 700", None),
+    ],
+)
+def test_a_ttl_is_a_structured_integer(value: bytes, seconds: int | None) -> None:
+    """RFC 9651 section 3.3.1."""
+    assert parse_ttl(value) == seconds
+
+
+EVERYTHING = Directives(
+    no_cache=True,
+    no_store=True,
+    only_if_cached=True,
+    no_transform=True,
+    max_age_s=1,
+    max_stale_s=2,
+    min_fresh_s=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (NO_DIRECTIVES, NO_DIRECTIVES, NO_DIRECTIVES),
+        (NO_DIRECTIVES, EVERYTHING, EVERYTHING),
+        (
+            Directives(no_cache=True),
+            Directives(no_store=True),
+            Directives(no_cache=True, no_store=True),
+        ),
+        (Directives(max_age_s=5), Directives(max_age_s=9), Directives(max_age_s=5)),
+        (Directives(min_fresh_s=5), Directives(min_fresh_s=9), Directives(min_fresh_s=9)),
+        (Directives(max_stale_s=5), Directives(max_stale_s=9), Directives(max_stale_s=9)),
+    ],
+)
+def test_two_sets_of_directives_are_both_honoured(
+    one: Directives, other: Directives, expected: Directives
+) -> None:
+    assert both(one, other) == both(other, one) == expected

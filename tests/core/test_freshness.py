@@ -7,6 +7,7 @@ from routecache_middleware.core.freshness import (
     Freshness,
     age_s,
     classify,
+    lifetime_s,
     ttl_s,
 )
 from routecache_middleware.core.keys import Layer
@@ -57,3 +58,24 @@ def test_age_is_time_elapsed_and_ttl_is_time_left(made: Entry, age: float, ttl: 
 )
 def test_what_an_age_allows(made: Entry, expected: Freshness) -> None:
     assert classify(made, NOW_S) is expected
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "most", "granted"),
+    [
+        (600, None, None, 600),
+        (600, None, 3600, 600),
+        (600, 60, None, 60),  # less is always granted
+        (600, 0, None, 0),
+        (600, -1, None, 0),
+        (600, 900, None, 600),
+        (600, 900, 3600, 900),
+        (600, 9000, 3600, 3600),
+        (600, 500, 300, 500),  # a client that asks is not worse off than one that does not
+        (0, 60, None, 0),  # the operator stores nothing
+    ],
+)
+def test_a_client_may_ask_for_a_lifetime_within_what_the_operator_allows(
+    default: float, asked: float | None, most: float | None, granted: float
+) -> None:
+    assert lifetime_s(default, asked, most_s=most) == granted

@@ -1,6 +1,8 @@
 """What to do next with a request: tables of the four decisions."""
 
+import math
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -146,6 +148,45 @@ def test_what_was_found_is_judged(
 
 
 @pytest.mark.parametrize(
+    ("age", "terms", "reason"),
+    [
+        (5, {"min_fresh_s": 5}, None),  # RFC 9111 section 5.2.1.3
+        (5, {"min_fresh_s": 5.1}, MissReason.REQUEST),
+        (12, {"max_stale_s": 2}, None),  # RFC 9111 section 5.2.1.2
+        (12, {"max_stale_s": 1.9}, MissReason.EXPIRED),
+        (12, {"max_stale_s": math.inf}, None),
+        (12, {"max_stale_s": 0}, MissReason.EXPIRED),
+        (10, {"max_stale_s": 0}, MissReason.EXPIRED),
+        (69.9, {"max_stale_s": math.inf}, None),
+        (70, {"max_stale_s": math.inf}, MissReason.EXPIRED),  # its physical life is over
+        (12, {"max_stale_s": 5, "max_age_s": 12}, None),
+        (12, {"max_stale_s": 5, "max_age_s": 11}, MissReason.REQUEST),
+        (12, {"max_stale_s": 5, "min_fresh_s": 1}, MissReason.REQUEST),
+    ],
+)
+def test_a_client_says_how_fresh_an_answer_has_to_be(
+    age: float, terms: dict[str, Any], reason: MissReason | None
+) -> None:
+    made = plan_lookup(entry(age), is_current=True, now_s=NOW_S, **terms)
+    if reason is None:
+        assert isinstance(made, Serve)
+        assert made.ttl_s == pytest.approx(10 - age)
+    else:
+        assert made == Forward(reason)
+
+
+def test_without_transformation_nothing_is_converted() -> None:
+    """RFC 9111 section 5.2.1.6."""
+    made = plan(directives=Directives(no_transform=True))
+    assert isinstance(made, Proceed)
+    assert made.may_serve
+    assert not made.may_convert
+    usual = plan()
+    assert isinstance(usual, Proceed)
+    assert usual.may_convert
+
+
+@pytest.mark.parametrize(
     ("headers", "expected"),
     [
         ([], ("", None, "", False)),
@@ -245,3 +286,45 @@ def test_which_answers_may_be_stored(
     reason: DiscardReason | None,
 ) -> None:
     assert plan_store(judgement, parsed, policy) is reason
+
+
+WINDOWS: dict[str, Any] = {"stale_while_revalidate_s": 10.0, "stale_if_error_s": 30.0}
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expected"),
+    [
+        (59.9, "fresh"),
+        (60.0, "revalidate"),
+        (69.9, "revalidate"),
+        (70.0, "fallback"),
+        (89.9, "fallback"),
+        (90.0, "nothing"),
+    ],
+)
+def test_what_is_stale_is_served_first_and_then_only_instead_of_an_error(
+    age_s: float, expected: str
+) -> None:
+    """RFC 5861 sections 3 and 4."""
+    stored = Entry(Layer.RESULT, b"{}", NOW_S - age_s, 60.0, **WINDOWS)
+    made = plan_lookup(stored, is_current=True, now_s=NOW_S, may_be_stale=True)
+    match made:
+        case Serve(is_stale=False):
+            found = "fresh"
+        case Serve(is_stale=True, ttl_s=ttl_s):
+            assert ttl_s == pytest.approx(60 - age_s)
+            found = "revalidate"
+        case Forward(reason=MissReason.EXPIRED, fallback=Serve(is_stale=True, entry=entry)):
+            assert entry is stored
+            found = "fallback"
+        case _:
+            found = "nothing"
+    assert found == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"may_be_stale": True, "max_age_s": 600}])
+def test_nothing_stale_is_served_to_who_cannot_have_it(options: dict[str, Any]) -> None:
+    """A caller that would not make it anew; a client that limits the age (RFC 9111 5.2.1.1)."""
+    stored = Entry(Layer.RESULT, b"{}", NOW_S - 65.0, 60.0, **WINDOWS)
+    made = plan_lookup(stored, is_current=True, now_s=NOW_S, **options)
+    assert made == Forward(MissReason.EXPIRED)

@@ -325,3 +325,19 @@ def test_secrets_are_in_no_representation() -> None:
     settings = Settings(secret=b"a" * 20, previous_secrets=(b"b" * 20,))
     assert "aaaa" not in repr(settings)
     assert "bbbb" not in repr(settings)
+
+
+def test_stale_windows_are_those_of_the_layer() -> None:
+    settings = Settings(
+        routing_stale_while_revalidate_s=1.0,
+        routing_stale_if_error_s=2.0,
+        result_stale_while_revalidate_s=3.0,
+        result_stale_if_error_s=4.0,
+    )
+    windows = {layer: settings.stale_windows_s(layer) for layer in Layer}
+    assert windows == {
+        Layer.ROUTING: (1.0, 2.0),
+        Layer.RESULT: (3.0, 4.0),
+        Layer.METADATA: (0.0, 0.0),
+        Layer.LOAD: (0.0, 0.0),
+    }

@@ -15,9 +15,10 @@ from routecache_middleware.core.sse import split_events
 from routecache_middleware.dialects.openai_chat import OpenAIChat
 from routecache_middleware.dialects.openai_judge import judge_json, judge_stream
 from routecache_middleware.dialects.openai_stream import aggregate, replay, reshape
+from tests.support.wire import names_of_pairs
 
 JSON, STREAM = ResponseMode.JSON, ResponseMode.STREAM
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "openai_chat"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "openai.chat"
 DIALECT: Dialect = OpenAIChat()
 MINIMAL: dict[str, object] = {"model": "gpt", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -172,6 +173,9 @@ def image(url: str) -> dict[str, object]:
         ({"store": None}, None),
         ({"web_search_options": {}}, BypassReason.WEB_SEARCH),
         ({"web_search_options": None}, None),
+        ({"search_parameters": {"mode": "auto"}}, BypassReason.WEB_SEARCH),
+        ({"data_sources": [{"type": "azure_search"}]}, BypassReason.SERVER_TOOLS),
+        ({"plugins": [{"id": "web"}], "data_sources": None}, BypassReason.SERVER_TOOLS),
         ({"modalities": ["text", "audio"]}, BypassReason.AUDIO),
         ({"modalities": ["text"]}, None),
         ({"modalities": None}, None),
@@ -199,6 +203,7 @@ def image(url: str) -> dict[str, object]:
             BypassReason.REMOTE_MEDIA,
         ),
         (content({"type": "text", "text": "https://example.org/a.png"}, "https://x", 1), None),
+        (content({"type": "x", "x": [1, {"type": "text", "text": "https://example.org"}]}), None),
         ({"messages": [{"role": "user", "content": "https://example.org/a.png"}]}, None),
     ],
 )
@@ -217,6 +222,26 @@ def test_no_nesting_is_too_deep_to_look_for_remote_media() -> None:
     found = parsed(**content({"type": "x", "x": part}))
     assert found is not None
     assert found.bypass is BypassReason.REMOTE_MEDIA
+
+
+MARK = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+
+
+def test_marks_for_the_prompt_cache_are_not_in_the_key() -> None:
+    text: dict[str, object] = {"type": "text", "text": "hi"}
+    marked = MINIMAL | content(text | MARK, text, "prompt_cache_breakpoint") | {"x": MARK}
+    before = json.dumps(marked)
+    plain = content(text, text, "prompt_cache_breakpoint")
+    assert DIALECT.keyed(marked) == MINIMAL | plain | {"x": MARK}
+    assert json.dumps(marked) == before
+    messages = [{"role": "user", "content": "hi"}, *cast("list[object]", marked["messages"])]
+    assert len(cast("list[object]", DIALECT.keyed({"messages": messages})["messages"])) == 2
+
+
+@pytest.mark.parametrize("messages", [None, "x", ["x"], [{"content": MARK}], [MARK]])
+def test_other_requests_are_keyed_as_they_are(messages: object) -> None:
+    payload = MINIMAL | {"messages": messages}
+    assert DIALECT.keyed(payload) is payload
 
 
 # Conversations
@@ -281,24 +306,24 @@ OK = Judgement(
 )
 
 
-@pytest.mark.parametrize("name", ["text.json", "text_usage.sse"])
+@pytest.mark.parametrize("name", ["answers/text.json", "answers/text.sse"])
 def test_a_complete_answer_is_kept(name: str) -> None:
     mode = JSON if name.endswith("json") else STREAM
     assert DIALECT.judge(fixture(name), mode, asked("json")) == OK
 
 
 def test_a_complete_stream_without_usage_says_so() -> None:
-    found = judge_stream(fixture("text.sse"), 1)
+    found = judge_stream(fixture("recorded/without_usage.sse"), 1)
     assert found == Judgement(model=OK.model, finish_reasons=("stop",))
 
 
 def test_crlf_comments_event_names_and_reasoning_are_understood() -> None:
-    body = fixture("crlf_comments_reasoning.sse")
+    body = fixture("recorded/crlf_comments_reasoning.sse")
     assert b"\r\n\r\n" in body  # a checkout may not convert it
     assert judge_stream(body, 1) == OK
 
 
-@pytest.mark.parametrize("name", ["tool_calls.json", "tool_calls_usage.sse"])
+@pytest.mark.parametrize("name", ["answers/tool_calls.json", "answers/tool_calls.sse"])
 def test_tool_calls_are_reported(name: str) -> None:
     judge = judge_json if name.endswith("json") else judge_stream
     found = judge(fixture(name), 1)
@@ -307,7 +332,9 @@ def test_tool_calls_are_reported(name: str) -> None:
     assert found.finish_reasons == ("tool_calls",)
 
 
-@pytest.mark.parametrize("name", ["two_choices_logprobs.json", "two_choices_logprobs_usage.sse"])
+@pytest.mark.parametrize(
+    "name", ["answers/two_choices_logprobs.json", "answers/two_choices_logprobs.sse"]
+)
 def test_every_choice_is_reported_in_order(name: str) -> None:
     judge = judge_json if name.endswith("json") else judge_stream
     found = judge(fixture(name), 2)
@@ -318,16 +345,24 @@ def test_every_choice_is_reported_in_order(name: str) -> None:
     assert judge(fixture(name), 10**12).discard is DiscardReason.INCOMPLETE
 
 
-@pytest.mark.parametrize("name", ["refusal.json", "refusal_usage.sse"])
+@pytest.mark.parametrize(
+    "name", ["discarded/finish-reason.refusal.json", "discarded/finish-reason.refusal.sse"]
+)
 def test_a_refusal_is_not_kept(name: str) -> None:
     judge = judge_json if name.endswith("json") else judge_stream
     assert judge(fixture(name), 1).discard is DiscardReason.FINISH_REASON
 
 
 def test_errors_in_place_of_an_answer_are_found() -> None:
-    assert judge_json(fixture("error.json"), 1).discard is DiscardReason.ERROR_BODY
-    assert judge_stream(fixture("error_midway.sse"), 1).discard is DiscardReason.ERROR_BODY
-    named = b"event: error\ndata: overloaded\n\n" + fixture("text.sse")
+    assert (
+        judge_json(fixture("discarded/error-body.server.json"), 1).discard
+        is DiscardReason.ERROR_BODY
+    )
+    assert (
+        judge_stream(fixture("discarded/error-body.midway.sse"), 1).discard
+        is DiscardReason.ERROR_BODY
+    )
+    named = b"event: error\ndata: overloaded\n\n" + fixture("recorded/without_usage.sse")
     assert judge_stream(named, 1).discard is DiscardReason.ERROR_BODY
     cut_short = stream(delta(content="a"), {"error": "x"}).removesuffix(b"data: [DONE]\n\n")
     assert judge_stream(cut_short, 1).discard is DiscardReason.ERROR_BODY
@@ -426,7 +461,7 @@ END = delta("stop")
             stream(delta(content="a"), END).removesuffix(b"data: [DONE]\n\n"),
             DiscardReason.INCOMPLETE,
         ),
-        (fixture("truncated.sse"), DiscardReason.INCOMPLETE),
+        (fixture("discarded/incomplete.truncated.sse"), DiscardReason.INCOMPLETE),
         (b"", DiscardReason.INCOMPLETE),
         (b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n', DiscardReason.INCOMPLETE),
         (b"data: {\xff}\n\n", DiscardReason.INCOMPLETE),
@@ -491,12 +526,15 @@ def test_no_json_makes_judge_or_render_raise(values: list[object]) -> None:
 
 # Conversions
 
-PAIRS = ["text", "tool_calls", "two_choices_logprobs", "refusal"]
+PAIRS = [
+    *(f"answers/{name}" for name in names_of_pairs("openai.chat")),
+    "discarded/finish-reason.refusal",
+]
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_recorded_stream_adds_up_to_the_recorded_json(name: str) -> None:
-    rendered = DIALECT.render(fixture(name + "_usage.sse"), STREAM, asked("json"))
+    rendered = DIALECT.render(fixture(name + ".sse"), STREAM, asked("json"))
     assert loaded(rendered) == json.loads(fixture(name + ".json"))
 
 
@@ -507,7 +545,7 @@ def test_replayed_json_adds_up_to_itself(name: str) -> None:
 
 
 def test_json_is_replayed_as_role_content_finish_and_usage() -> None:
-    body = fixture("text.json")
+    body = fixture("answers/text.json")
     whole = json.loads(body)
     found = chunks(DIALECT.render(body, JSON, asked("stream+usage")))
     assert [chunk["choices"] for chunk in found] == [
@@ -538,19 +576,19 @@ def test_json_is_replayed_as_role_content_finish_and_usage() -> None:
 
 
 def test_json_is_replayed_without_usage_when_none_is_asked_for() -> None:
-    found = chunks(DIALECT.render(fixture("text.json"), JSON, asked("stream")))
+    found = chunks(DIALECT.render(fixture("answers/text.json"), JSON, asked("stream")))
     assert len(found) == 3
     assert not any("usage" in chunk for chunk in found)
 
 
 def test_replayed_json_is_a_complete_stream() -> None:
-    body = DIALECT.render(fixture("text.json"), JSON, asked("stream+usage"))
+    body = DIALECT.render(fixture("answers/text.json"), JSON, asked("stream+usage"))
     assert body is not None
     assert judge_stream(body, 1) == OK
 
 
 def test_all_log_probabilities_are_with_the_text_or_else_at_the_end() -> None:
-    found = chunks(replay(fixture("two_choices_logprobs.json")))
+    found = chunks(replay(fixture("answers/two_choices_logprobs.json")))
     counts = [
         len((chunk["choices"][0]["logprobs"] or {"content": []})["content"]) for chunk in found
     ]
@@ -558,6 +596,26 @@ def test_all_log_probabilities_are_with_the_text_or_else_at_the_end() -> None:
     no_text = choice(tool_calls=[call("{}")]) | {"logprobs": {"content": [], "refusal": None}}
     found = chunks(replay(answer(no_text)))
     assert [c["choices"][0]["logprobs"] for c in found] == [None, None, no_text["logprobs"]]
+
+
+def test_moderation_has_a_chunk_of_its_own_behind_the_choices() -> None:
+    body = fixture("answers/moderation.json")
+    found = chunks(replay(body, with_usage=True))
+    assert [bool(c["choices"]) for c in found] == [True, True, True, False, False]
+    assert [c.get("moderation") for c in found] == [None] * 3 + [
+        json.loads(body)["moderation"],
+        None,
+    ]
+    assert chunks(replay(answer(choice(content="a"), moderation=None)))[0]["moderation"] is None
+
+
+def test_padding_is_dropped_on_conversion() -> None:
+    stored = fixture("answers/moderation.sse")
+    assert b"obfuscation" in stored
+    for shape in ("json", "stream"):
+        assert b"obfuscation" not in (
+            DIALECT.render(stored, STREAM, asked(shape)) or b"obfuscation"
+        )
 
 
 def test_unknown_top_level_members_are_in_the_first_chunk_only() -> None:
@@ -568,12 +626,14 @@ def test_unknown_top_level_members_are_in_the_first_chunk_only() -> None:
 def test_usage_that_was_never_carried_is_not_invented() -> None:
     no_usage = answer(choice(content="a"), usage=None)
     assert DIALECT.render(no_usage, JSON, asked("stream+usage")) is None
-    assert DIALECT.render(fixture("text.sse"), STREAM, asked("json")) is None
-    assert DIALECT.render(fixture("text.sse"), STREAM, asked("stream+usage")) is None
+    assert DIALECT.render(fixture("recorded/without_usage.sse"), STREAM, asked("json")) is None
+    assert (
+        DIALECT.render(fixture("recorded/without_usage.sse"), STREAM, asked("stream+usage")) is None
+    )
 
 
 def test_a_stream_loses_its_usage_when_none_is_asked_for() -> None:
-    stored = fixture("text_usage.sse")
+    stored = fixture("answers/text.sse")
     found = chunks(DIALECT.render(stored, STREAM, asked("stream")))
     assert not any("usage" in chunk for chunk in found)
     assert [c["choices"] for c in found] == [c["choices"] for c in chunks(stored) if c["choices"]]
@@ -595,11 +655,11 @@ def test_a_stream_that_carries_usage_anywhere_gets_it_in_its_place() -> None:
 
 
 def test_a_shape_that_nobody_can_make_is_not_made() -> None:
-    assert DIALECT.render(fixture("text.json"), JSON, asked("stream+other")) is None
+    assert DIALECT.render(fixture("answers/text.json"), JSON, asked("stream+other")) is None
 
 
 def test_json_for_json_is_the_body_itself() -> None:
-    body = fixture("text.json")
+    body = fixture("answers/text.json")
     assert DIALECT.render(body, JSON, asked("json")) is body
 
 

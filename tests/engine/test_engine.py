@@ -10,12 +10,11 @@ import pytest
 from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.core.cluster import ClusterStats
 from routecache_middleware.core.events import (
+    Finished,
     LookupFinished,
     Operation,
-    PutFinished,
     RemoveFinished,
     RequestFinished,
-    WaitFinished,
 )
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow, model_scope
 from routecache_middleware.core.keys import CacheKey, Layer
@@ -43,7 +42,6 @@ from routecache_middleware.testing.clock import FakeClock
 from routecache_middleware.wiring.cache import RouteCache
 
 HASH = "ab" * 16
-Record = LookupFinished | WaitFinished | PutFinished | RemoveFinished
 
 
 class Watched:
@@ -56,7 +54,7 @@ class Watched:
         self._watcher = watcher
         self._name = name
 
-    def finish(self, record: Record) -> None:
+    def finish(self, record: Finished) -> None:
         self._watcher.finished.append((self._name, record))
 
 
@@ -65,7 +63,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.finished: list[tuple[str, Record]] = []
+        self.finished: list[tuple[str, Finished]] = []
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""

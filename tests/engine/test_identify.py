@@ -92,3 +92,24 @@ async def test_half_a_body_is_a_bypass(cut: int) -> None:
     """Wherever it ends."""
     found = await identifier().identify(DIALECT, HERE, ask()[:cut])
     assert found is BypassReason.INVALID_JSON
+
+
+AZURE = KeyContext(
+    "openai.chat", "", "/openai/deployments/gpt/chat/completions", b"", (), model="gpt"
+)
+
+
+async def test_a_model_in_the_path_needs_none_in_the_body() -> None:
+    """As of Azure's deployments."""
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+    found = await identified(identifier(), body, AZURE)
+    assert found.parsed.model == "gpt"
+    assert await identifier().identify(DIALECT, HERE, body) is BypassReason.INVALID_JSON
+
+
+async def test_a_model_in_the_body_counts_in_the_key_even_when_the_path_overrules_it() -> None:
+    """It is not for us to say that the upstream takes no notice of it."""
+    made = identifier()
+    one, other = [await identified(made, ask(model=name), AZURE) for name in ("a", "b")]
+    assert one.parsed.model == other.parsed.model == "gpt"
+    assert one.fingerprint.result != other.fingerprint.result

@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from routecache_middleware.core.events import (
-    LookupFinished,
-    PutFinished,
-    RemoveFinished,
-    WaitFinished,
-)
+from routecache_middleware.core.events import Finished, WaitFinished
 from routecache_middleware.core.models import Outcome, Position
 from routecache_middleware.core.ports import OpenOperation
 from routecache_middleware.engine.single_flight import SingleFlight
@@ -28,7 +23,7 @@ class Waiting:
     def __init__(self, ended: list[WaitFinished]) -> None:
         self._ended = ended
 
-    def finish(self, record: LookupFinished | WaitFinished | PutFinished | RemoveFinished) -> None:
+    def finish(self, record: Finished) -> None:
         assert isinstance(record, WaitFinished)
         self._ended.append(record)
 

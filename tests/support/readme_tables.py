@@ -10,6 +10,8 @@ from pathlib import Path
 
 from routecache_middleware import CachePolicy, Settings
 from routecache_middleware.adapters.litellm.options import Options
+from routecache_middleware.core.dialect import field_table
+from routecache_middleware.dialects.table import DIALECTS, load
 
 README = Path(__file__).parents[2] / "README.md"
 RECORDS: tuple[type[Settings | CachePolicy | Options], ...] = (Settings, CachePolicy, Options)
@@ -40,13 +42,26 @@ def table(record: type[Settings | CachePolicy | Options]) -> str:
     return "\n".join(rows)
 
 
+def fields() -> str:
+    """Return the paths and the request fields of every dialect, each to be opened by itself."""
+    parts = []
+    for name, row in sorted(DIALECTS.items()):
+        places = ", ".join(f"<code>{place}</code>" for place in (*row.suffixes, *row.paths))
+        parts += [
+            f"<details><summary><b>{name}</b>: {places}</summary>\n",
+            field_table(load(name).fields),
+            "\n</details>",
+        ]
+    return "\n".join(parts)
+
+
 def filled(text: str) -> str:
     """Return the README's text with its tables made anew."""
-    for record in RECORDS:
-        mark = f"<!-- table: {record.__name__} -->"
+    made = {f"<!-- table: {record.__name__} -->": table(record) for record in RECORDS}
+    for mark, content in {**made, "<!-- fields -->": fields()}.items():
         before, _, rest = text.partition(mark)
         _, _, after = rest.partition("<!-- end -->")
-        text = f"{before}{mark}\n{table(record)}\n<!-- end -->{after}"
+        text = f"{before}{mark}\n{content}\n<!-- end -->{after}"
     return text
 
 

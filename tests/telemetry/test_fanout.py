@@ -5,12 +5,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from routecache_middleware.core.events import (
+    Finished,
     LookupFinished,
     Operation,
-    PutFinished,
-    RemoveFinished,
     RequestFinished,
-    WaitFinished,
 )
 from routecache_middleware.core.models import Outcome
 from routecache_middleware.core.ports import Observer, OpenOperation
@@ -21,7 +19,6 @@ from routecache_middleware.telemetry.otel import OtelObserver
 CANARY = "canary-7f3a"
 MISS = LookupFinished(Outcome.MISS)
 REQUEST = RequestFinished(Outcome.MISS)
-Finished = LookupFinished | WaitFinished | PutFinished | RemoveFinished
 
 
 class Watching:

@@ -37,6 +37,8 @@ class Case(msgspec.Struct):
         ticket: Its right to be answered without the app being asked, when there is a gate.
         lookup: What was found, when something was looked for.
         miss: Why the app has to be asked.
+        is_stale: It was answered with what is past its lifetime.
+        is_refresh: Nobody waits for the answer: it takes the place of one that was served stale.
     """
 
     dialect: Dialect
@@ -56,3 +58,5 @@ class Case(msgspec.Struct):
     ticket: Ticket | None = None
     lookup: Lookup | None = None
     miss: MissReason | None = None
+    is_stale: bool = False
+    is_refresh: bool = False

@@ -79,7 +79,8 @@ async def _understand(
         return found
     case.found, case.model = found, found.parsed.model
     case.tenant = _tenant(parts, head)
-    if parts.routing is not None and parts.routing.wants(found.parsed.model):
+    is_open = not head.context.model  # what the path names cannot be changed in the body
+    if is_open and parts.routing is not None and parts.routing.wants(found.parsed.model):
         trouble = await _route(parts, case, head, found, body)
         if trouble is not None:
             return trouble
@@ -157,6 +158,8 @@ async def _look_up(
             verb=case.dialect.verb,
             former=_former_keys(case, head, found) if found.former else (),
             tenant=case.tenant,
+            # Not what cannot be made anew, or only in the eyes of whoever admits requests.
+            may_be_stale=plan.may_store and parts.gate is None,
         )
     if not isinstance(lookup.plan, Serve):
         case.miss = lookup.plan.reason
@@ -198,4 +201,5 @@ async def _serve(parts: Parts, case: Case, plan: Serve, found: Identified) -> li
     if case.proceed is None or not case.proceed.may_serve:  # shadow mode
         engine.recorder.shadow_hits += 1
         return None
+    case.is_stale = plan.is_stale
     return as_hit(parts, case, plan, body, parsed.mode)

@@ -12,18 +12,26 @@ from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.consult import consult
 from routecache_middleware.adapters.asgi.follower import follow
 from routecache_middleware.adapters.asgi.head import RequestHead
-from routecache_middleware.adapters.asgi.joining import Ready, join, new_claim, shared_answer
+from routecache_middleware.adapters.asgi.joining import (
+    Ready,
+    join,
+    new_claim,
+    renewed,
+    shared_answer,
+)
 from routecache_middleware.adapters.asgi.leader import Leader
+from routecache_middleware.adapters.asgi.misses import count_miss
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
+from routecache_middleware.adapters.asgi.refresh import refresh
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
+from routecache_middleware.adapters.asgi.rescue import Rescue, rescue_for, saved_by
 from routecache_middleware.adapters.asgi.scopes import ChildScope
 from routecache_middleware.adapters.asgi.settle import settle
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
 from routecache_middleware.core import cache_status
 from routecache_middleware.core.budget import Budget, open_budget
-from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.events import Operation, RequestFinished, WaitFinished
 from routecache_middleware.core.keys import Layer
@@ -55,6 +63,7 @@ class Exchange:
         "_lease",
         "_parts",
         "_receive",
+        "_rescue",
         "_send",
         "_state",
     )
@@ -70,6 +79,7 @@ class Exchange:
         head: RequestHead | None = None,
         first: Message | None = None,
         tried: Tried | None = None,
+        case: Case | None = None,
     ) -> None:
         """Begin.
 
@@ -82,17 +92,20 @@ class Exchange:
             head: Its head, when that was read already.
             first: What was received of it already.
             tried: What the short way has found out.
+            case: All that is known of it, when that is known already.
         """
         settings = parts.engine.settings
         self._parts = parts
         self._receive = receive
         self._send = send
-        stamp = Stamp(
-            has_fields=settings.response_headers,
-            has_timing=settings.server_timing,
-            yields=parts.gate is not None,
-        )
-        self._case = case = Case(dialect, scope, stamp, head=head)
+        if case is None:
+            stamp = Stamp(
+                has_fields=settings.response_headers,
+                has_timing=settings.server_timing,
+                yields=parts.gate is not None,
+            )
+            case = Case(dialect, scope, stamp, head=head)
+        self._case = case
         if first is not None:
             case.messages.append(first)
         if tried is not None:
@@ -101,6 +114,7 @@ class Exchange:
         self._budget: Budget | None = None
         self._lease: Lease | None = None
         self._late: Claim | None = None  # it waited too long for somebody else
+        self._rescue: Rescue | None = None
 
     async def run(self) -> None:
         """Answer the request.
@@ -115,6 +129,8 @@ class Exchange:
             self._parts.warn("the cache", error)
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
         if answer is not None:
+            if case.is_stale:
+                refresh(self._parts, case)
             for message in answer:
                 await self._send(message)
             return
@@ -124,6 +140,27 @@ class Exchange:
             await self._bypass(case.bypass or BypassReason.INTERNAL_ERROR)
         else:
             await self._fly(case.proceed)
+
+    async def refresh(self) -> None:
+        """Make the answer anew, for nobody in particular, unless somebody is at it already."""
+        case, engine = self._case, self._parts.engine
+        found, proceed, lookup = case.found, case.proceed, case.lookup
+        if found is None or proceed is None or lookup is None:
+            return
+        self._state = RouteCacheState(engine)
+        self._call = AppCall(self._parts, case, self._state)
+        self._flight = f"{case.key}|{found.parsed.shape}"
+        position = lookup.position
+        claim = new_claim(self._parts, case, is_promoted=False)
+        if claim is not None:
+            joined = await claim.ask()
+            if not isinstance(joined, Led):
+                return
+            self._lease, position = joined.lease, joined.position
+        if engine.live.find(self._flight) is None:
+            await self._run(self._open(position, is_joinable=proceed.may_share))
+        elif self._lease is not None:
+            self._lease.give_back()
 
     def _consult(self) -> Awaitable[list[Message] | None]:
         consulting = consult(self._parts, self._case, self._receive)
@@ -166,7 +203,7 @@ class Exchange:
         while not flights.is_parallel(self._flight, clock.monotonic_s()):
             flight: Leader | Boarding | None = flights.find(self._flight)
             if flight is not None and self._may_join(flight):
-                if await self._follow(flight):
+                if await self._follow(flight) or await self._fall_back(flight):
                     return
             elif engine.fleet is None:
                 await self._lead(is_joinable=True)
@@ -212,6 +249,15 @@ class Exchange:
             waiting.finish(WaitFinished(outcome, origin))
         return is_shared
 
+    async def _fall_back(self, flight: Leader | Boarding) -> bool:
+        """Answer with what is stale, if that is there and the upstream has just failed."""
+        has_failed = isinstance(flight, Leader) and saved_by(flight.relay.status)
+        rescue = rescue_for(self._parts, self._case) if has_failed else None
+        answer = None if rescue is None else rescue.answer()
+        if answer is not None:
+            await self._send_all(answer)
+        return answer is not None
+
     def _shared(self) -> None:
         """A leader's answer is about to be passed on to this request."""
         engine = self._parts.engine
@@ -235,7 +281,9 @@ class Exchange:
         flights.open(self._flight, boarding)
         landed: Landed = None
         try:
-            joined = await join(parts, case, claim, self._receive, self._renewed_budget())
+            joined = await join(
+                parts, case, claim, self._receive, renewed(self._budget, parts.engine.settings)
+            )
             if isinstance(joined, Ready):
                 landed = joined.plan
             elif isinstance(joined, Alone) and joined.why is Why.FAILING:
@@ -255,18 +303,6 @@ class Exchange:
             await self._run(landed)
         return True
 
-    def _renewed_budget(self) -> Budget | None:
-        """Return the budget for the question who leads.
-
-        A coordinator that has failed has none left. One that has answered gets the whole time
-        again: in a herd most of what the lookup took was this process's own work for the others,
-        and a lease that is given up costs a call.
-        """
-        budget = self._budget
-        if budget is not None and budget.remaining_s > 0:
-            budget.remaining_s = self._parts.engine.settings.coordinator_timeout_s
-        return budget
-
     async def _lead(self, *, is_joinable: bool) -> None:
         lookup = self._case.lookup
         position = self._parts.engine.table.position if lookup is None else lookup.position
@@ -275,10 +311,17 @@ class Exchange:
     def _open(self, position: Position, *, is_joinable: bool) -> Leader:
         """Begin to lead; from now on others may follow."""
         case, engine = self._case, self._parts.engine
-        self._count_miss()
+        self._rescue = rescue = rescue_for(self._parts, case)
+        outcome = count_miss(self._parts, case, is_known=rescue is None)
+        case.stamp.outcome = self._state.outcome = outcome
         lookup, found = case.lookup, case.found
         leader = Leader(
-            Relay(self._send, case.stamp, self._call.on_status),
+            Relay(
+                self._send,
+                case.stamp,
+                self._call.on_status,
+                None if rescue is None else rescue.on_status,
+            ),
             Replay(self._call.replayed(), self._receive),
             Live(position, "" if lookup is None else lookup.traceparent),
             engine.captures.start(),
@@ -298,27 +341,9 @@ class Exchange:
         """Call the app as the leader."""
         child = ChildScope(self._case.scope, body=self._case.body, is_storable=True)
         send, relay = leader.send, leader.relay
-        return leader.run(partial(self._call.run, child, leader.receive, send, relay))
-
-    def _count_miss(self) -> None:
-        case, engine = self._case, self._parts.engine
-        if engine.mode is Mode.SHADOW:
-            case.stamp.cache_status = cache_status.bypassed(BypassReason.SHADOW)
-            outcome = Outcome.BYPASS
-        elif case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
-            case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
-            outcome = Outcome.ERROR
-        else:
-            case.stamp.cache_status = cache_status.forwarded(case.miss)
-            outcome = Outcome.MISS
-        case.stamp.outcome = self._state.outcome = outcome
-        if self._parts.gate is not None:
-            return
-        if outcome is Outcome.BYPASS:
-            engine.recorder.bypassed(BypassReason.SHADOW)
-        else:
-            engine.recorder.result.count(outcome)
-        engine.observer.request(RequestFinished(outcome))
+        running = leader.run(partial(self._call.run, child, leader.receive, send, relay))
+        rescue = self._rescue
+        return running if rescue is None else rescue.run(running, relay, self._send)
 
     # What the leader of a flight reports.
 

@@ -22,6 +22,7 @@ from routecache_middleware.core.principal import (
     query_credentials,
 )
 from routecache_middleware.core.settings import Settings
+from routecache_middleware.dialects.table import path_model
 
 __all__ = ["HeadReader", "RequestHead", "TenantOf"]
 
@@ -33,7 +34,9 @@ _logger = logging.getLogger("routecache")
 _CONTENT_SEMANTICS = frozenset(
     {
         b"anthropic-beta",
+        b"anthropic-user-profile-id",
         b"anthropic-version",
+        b"anthropic-workspace-id",
         b"openai-beta",
         b"openai-organization",
         b"openai-project",
@@ -135,7 +138,9 @@ class HeadReader:
         directives = parse_directives(cache_control, named.get(b"pragma", b""))
         unreadable = _unreadable(named)
         return RequestHead(
-            context=KeyContext(dialect.name, root_path, path, query, semantic),
+            context=KeyContext(
+                dialect.name, root_path, path, query, semantic, model=path_model(path)
+            ),
             principal=who,
             tenant=who,
             former_tenants=self._former_principals(query, fields),

@@ -14,10 +14,11 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry, MissReason, Outcome, ResponseMode
 from routecache_middleware.core.plan import Serve
 from routecache_middleware.core.records import scopes_of
+from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.claims import Alone, Claim, Joined, Led, Served, Terms, Why
 from routecache_middleware.engine.live import ReaderLeftError
 
-__all__ = ["Ready", "join", "new_claim", "shared_answer"]
+__all__ = ["Ready", "join", "new_claim", "renewed", "shared_answer"]
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -53,6 +54,18 @@ def new_claim(parts: Parts, case: Case, *, is_promoted: bool) -> Claim | None:
             seen=lookup.entry,
         )
     )
+
+
+def renewed(budget: Budget | None, settings: Settings) -> Budget | None:
+    """Return the budget for the question who leads.
+
+    A coordinator that has failed has none left. One that has answered gets the whole time again: in
+    a herd most of what the lookup took was this process's own work for the others, and a lease that
+    is given up costs a call.
+    """
+    if budget is not None and budget.remaining_s > 0:
+        budget.remaining_s = settings.coordinator_timeout_s
+    return budget
 
 
 async def join(

@@ -5,7 +5,7 @@ import inspect
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -118,3 +118,4 @@ class Parts:
     warn: WarnOnce
     stored_headers: frozenset[bytes]
     gate: Gate | None = None
+    refreshing: set[str] = field(default_factory=set)

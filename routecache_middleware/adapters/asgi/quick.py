@@ -97,11 +97,13 @@ class QuickLane:
             lookup = None
         else:
             key = result_key(found.fingerprint.result, model, head.tenant)
-            lookup = engine.lookup_now(_RESULT, key, model=model, verb=dialect.verb)
+            lookup = engine.lookup_now(
+                _RESULT, key, model=model, verb=dialect.verb, may_be_stale=gate is None
+            )
         if lookup is None:
             return None
         plan = lookup.plan
-        if type(plan) is not Serve:
+        if type(plan) is not Serve or plan.is_stale:
             return Tried(key, lookup)
         entry = plan.entry
         body = entry.body

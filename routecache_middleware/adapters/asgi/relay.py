@@ -46,7 +46,7 @@ class Stamp:
 
 
 class Relay:
-    """The ``send`` of a request that is forwarded and not shared.
+    """The ``send`` of a request that is forwarded.
 
     Attributes:
         stamp: What is written into the head of the response.
@@ -54,12 +54,37 @@ class Relay:
         is_client_gone: The client left, so how the call ends says nothing about the app.
     """
 
-    __slots__ = ("_asked_s", "_client_send", "_on_status", "is_client_gone", "stamp", "status")
+    __slots__ = (
+        "_asked_s",
+        "_client_send",
+        "_instead",
+        "_on_status",
+        "_rescue",
+        "is_client_gone",
+        "stamp",
+        "status",
+    )
 
-    def __init__(self, send: Send, stamp: Stamp, on_status: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        stamp: Stamp,
+        on_status: Callable[[int], None],
+        rescue: Callable[[int], list[Message] | None] | None = None,
+    ) -> None:
+        """Pass on to ``send``.
+
+        Args:
+            send: The server's.
+            stamp: What to write into the head.
+            on_status: Told the status before the head is passed on.
+            rescue: Given the status, returns a whole response to send instead of the app's.
+        """
         self._client_send = send
         self._on_status = on_status
         self._asked_s = perf_counter()
+        self._rescue = rescue
+        self._instead: list[Message] | None = None
         self.stamp = stamp
         self.status = 0
         self.is_client_gone = False
@@ -68,16 +93,22 @@ class Relay:
         """Pass a message on; the head of the response gets our fields."""
         if message["type"] == "http.response.start":
             message = self.stamped(message)
-        await self._client_send(message)
+        await self.send_raw(message)
 
     async def send_raw(self, message: Message) -> None:
         """Pass a message on as it is."""
-        await self._client_send(message)
+        if self._instead is None:
+            await self._client_send(message)
+        elif message["type"] == "http.response.start":
+            for stored in self._instead:
+                await self._client_send(stored)
 
     def stamped(self, message: Message) -> Message:
         """Return the head of the response with our fields appended; the app's is not touched."""
         self.status = message["status"]
         self._on_status(self.status)
+        if self._rescue is not None:
+            self._instead = self._rescue(self.status)
         headers = list(message.get("headers", ()))
         self.stamp.put(headers, self._asked_s)
         return {**message, "headers": headers}

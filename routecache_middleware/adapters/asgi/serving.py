@@ -13,7 +13,7 @@ from routecache_middleware.core.models import Entry, Outcome, ResponseMode
 from routecache_middleware.core.plan import Serve
 from routecache_middleware.engine.identify import Identified
 
-__all__ = ["as_coalesced", "as_hit", "body_for"]
+__all__ = ["as_coalesced", "as_hit", "as_rescue", "body_for"]
 
 # Members of an Enum are slow to read from their class on Python 3.11: 75 ns each.
 _HIT = Outcome.HIT
@@ -34,6 +34,8 @@ async def body_for(parts: Parts, case: Case, entry: Entry, found: Identified) ->
 def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode) -> list[Message]:
     """Return the response to a request whose answer was there; counts."""
     engine, stamp = parts.engine, case.stamp
+    if plan.is_stale:
+        return _as_stale(parts, case, plan, body, mode, "stale-while-revalidate")
     served_by = engine.coordinator.name
     stamp.cache_status = cache_status.hit(plan.ttl_s, served_by)
     stamp.outcome = _HIT
@@ -41,6 +43,25 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
+    return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
+
+
+def as_rescue(
+    parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode
+) -> list[Message]:
+    """Return the response to a request that the app could not answer; counts."""
+    parts.engine.recorder.result.stale_if_error += 1
+    return _as_stale(parts, case, plan, body, mode, "stale-if-error")
+
+
+def _as_stale(  # noqa: PLR0917 - private, and always the same six
+    parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode, why: str
+) -> list[Message]:
+    engine, stamp = parts.engine, case.stamp
+    stamp.cache_status = cache_status.hit(plan.ttl_s, why)
+    stamp.outcome = Outcome.STALE
+    engine.recorder.result.stale += 1
+    engine.observer.request(RequestFinished(Outcome.STALE, _RESULT, engine.coordinator.name))
     return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
 
 

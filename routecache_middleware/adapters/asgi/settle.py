@@ -8,7 +8,7 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
-from routecache_middleware.core.keys import CacheKey, result_key
+from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import (
     DiscardReason,
     Entry,
@@ -153,6 +153,7 @@ def _entry(
         has_usage=judgement.has_usage,
         headers=head.headers,
     )
+    revalidate_s, error_s = engine.settings.stale_windows_s(Layer.RESULT)
     made = Provenance(
         now_s=engine.clock.now_s() - state.age_s,
         ttl_s=engine.settings.result_ttl_s if state.ttl_s is None else state.ttl_s,
@@ -160,6 +161,8 @@ def _entry(
         tenant=case.tenant,
         tags=state.tags,
         origin=leader.live.traceparent,
+        stale_while_revalidate_s=revalidate_s,
+        stale_if_error_s=error_s,
     )
     shape = "json" if found is None else found.parsed.shape
     entry = result_entry(result, made, shape=shape, also=judgement.model)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import asdict
 
-from routecache_middleware.core.dialect import ParsedRequest
+from routecache_middleware.core.dialect import Field, ParsedRequest, Role, names
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.dialects.openai_chat import OpenAIChat
 
@@ -66,9 +66,10 @@ class LaneChat(OpenAIChat):
     __slots__ = ()
 
     name = "litellm.chat"
-    path_suffixes = ("/chat/completions",)
+    path_suffixes: tuple[str, ...] = ("/chat/completions",)
     # Users have budgets and limits of their own, so what one was given is no other's.
-    ignored_fields = OpenAIChat.ignored_fields - {"user"}
+    fields: Mapping[str, Field] = {**OpenAIChat.fields, "user": Field(Role.KEY)}
+    ignored_fields = names(fields, Role.IGNORED)
 
     def parse(self, payload: Mapping[str, object]) -> ParsedRequest | None:
         """Read a request; None when it does not have this API's form."""

@@ -1,0 +1,82 @@
+"""stale-while-revalidate (RFC 5861 section 3): making an answer anew after a stale one was served.
+
+The app is called once more with the same request, in a task of its own: it sees a client that stays
+and reads everything.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from routecache_middleware.adapters.asgi.case import Case
+from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.relay import Stamp
+from routecache_middleware.adapters.asgi.types import Message
+from routecache_middleware.core.events import Operation, RefreshFinished
+from routecache_middleware.core.keys import Layer
+
+if TYPE_CHECKING:
+    from routecache_middleware.adapters.asgi.exchange import Exchange
+
+__all__ = ["refresh"]
+
+
+def refresh(parts: Parts, case: Case) -> None:
+    """Begin to make the answer to a request anew, unless that is under way."""
+    only_if_cached = case.head is not None and case.head.directives.only_if_cached
+    if case.key in parts.refreshing or only_if_cached:
+        return
+    parts.refreshing.add(case.key)
+    # The task that serves the request goes on to send; the app must not be called inside it.
+    parts.engine.background.run(_refresh(parts, _for_nobody(case)), is_urgent=False)
+
+
+async def _refresh(parts: Parts, case: Case) -> None:
+    span = parts.engine.observer.begin(
+        Operation.REFRESH, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
+    )
+    error_type = ""
+    try:
+        await _exchange(parts, case).refresh()
+    except Exception as error:  # noqa: BLE001 - nobody waits: the next request will try again
+        error_type = type(error).__name__
+        parts.warn("the app, asked for a fresh answer,", error)
+    finally:
+        parts.refreshing.discard(case.key)
+        span.finish(RefreshFinished(error_type))
+
+
+def _for_nobody(case: Case) -> Case:
+    state = dict(case.scope.get("state") or {})
+    state.pop("routecache", None)
+    return Case(
+        dialect=case.dialect,
+        scope={**case.scope, "state": state},
+        stamp=Stamp(has_fields=False, has_timing=False),
+        messages=case.messages,
+        head=case.head,
+        body=case.body,
+        found=case.found,
+        decision=case.decision,
+        model=case.model,
+        tenant=case.tenant,
+        key=case.key,
+        proceed=case.proceed,
+        lookup=case.lookup,
+        is_refresh=True,
+    )
+
+
+def _exchange(parts: Parts, case: Case) -> "Exchange":
+    from routecache_middleware.adapters.asgi.exchange import Exchange  # noqa: PLC0415 - a cycle
+
+    return Exchange(parts, case.dialect, case.scope, _stays, _nowhere, case=case)
+
+
+async def _stays() -> Message:
+    """Receive nothing, ever: this client does not leave."""
+    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await never
+
+
+async def _nowhere(message: Message) -> None:
+    """Send to nobody."""

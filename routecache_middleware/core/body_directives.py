@@ -1,0 +1,64 @@
+"""LiteLLM's ``cache`` object in a request body: what a client asks of the cache, per request.
+
+LiteLLM's proxy reads it and does not send it on, so neither may we: an upstream would refuse it,
+and it says nothing about the answer, so it is not part of the key. Its words are those of LiteLLM
+1.106 (``DynamicCacheControl``); of theirs, ``ttl`` is how long the answer is kept and ``s-maxage``
+how old an answer may be. What has the wrong type is passed over, as it is there.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
+
+__all__ = ["BODY_FIELD", "BodyDirectives", "read_body_directives"]
+
+BODY_FIELD = "cache"
+_MAX_DELTA_S = 2**31
+_WORDS = frozenset({"ttl", "s-maxage", "s-max-age", "no-cache", "no-store", "namespace"})
+_USE = "use-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class BodyDirectives:
+    """What a ``cache`` object says.
+
+    Attributes:
+        directives: In the words of ``Cache-Control``.
+        namespace: Answers are kept apart by it; empty: the one that all others share.
+        ttl_s: How long the answer is to be fresh, within what the operator allows, or None.
+        is_opted_in: ``use-cache``: whether the client asks to be cached, or None if it does not
+            say; for deployments that cache only on request.
+    """
+
+    directives: Directives = NO_DIRECTIVES
+    namespace: str = ""
+    ttl_s: float | None = None
+    is_opted_in: bool | None = None
+
+
+def read_body_directives(payload: Mapping[str, object]) -> BodyDirectives | None:
+    """Read the object; None when there is none, or it is something else under the same name."""
+    found = payload.get(BODY_FIELD)
+    if not isinstance(found, dict) or not found.keys() <= _WORDS | {_USE} or not found:
+        return None
+    ages = [_seconds(found.get(name)) for name in ("s-maxage", "s-max-age")]
+    max_age_s = min((age for age in ages if age is not None), default=None)
+    namespace, use = found.get("namespace"), found.get(_USE)
+    return BodyDirectives(
+        directives=Directives(
+            no_cache=found.get("no-cache") is True or max_age_s == 0,
+            no_store=found.get("no-store") is True,
+            max_age_s=None if max_age_s is None else math.floor(max_age_s),
+        ),
+        namespace=namespace if isinstance(namespace, str) else "",
+        ttl_s=_seconds(found.get("ttl")),
+        is_opted_in=use if isinstance(use, bool) else None,
+    )
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return None
+    return min(float(value), _MAX_DELTA_S)

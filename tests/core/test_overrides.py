@@ -1,0 +1,119 @@
+"""What of the policy is different for some models or paths."""
+
+import math
+from typing import Any
+
+import pytest
+
+from routecache_middleware.core.overrides import Override, Policies, RequestPolicy, with_verdict
+from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.errors import ConfigurationError
+
+BASE = CachePolicy(max_temperature=1.0)
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "model", "fits"),
+    [
+        ((), "anything", True),
+        (("gpt-4o",), "gpt-4o", True),
+        (("gpt-4o",), "gpt-4o-mini", False),
+        (("gpt-4*",), "gpt-4o-mini", True),
+        (("*/llama*",), "meta/llama-3", True),
+        (("*",), "", True),
+        (("gpt.4",), "gpt-4", False),
+        (("a", "b"), "b", True),
+        (("A",), "a", False),
+        (("a*",), "a\nb", True),
+    ],
+)
+def test_a_pattern_is_a_name_with_stars(
+    patterns: tuple[str, ...], model: str, *, fits: bool
+) -> None:
+    assert Override(models=frozenset(patterns)).fits(model, CHAT) is fits
+    assert Override(paths=frozenset(patterns)).fits("m", model) is fits
+
+
+def test_models_and_paths_have_to_fit_both() -> None:
+    rule = Override(models=frozenset({"a"}), paths=frozenset({"/x/*"}))
+    assert rule.fits("a", "/x/y")
+    assert not rule.fits("b", "/x/y")
+    assert not rule.fits("a", "/y")
+
+
+def test_without_overrides_the_policy_holds_for_all() -> None:
+    policies = Policies(BASE)
+    assert policies.for_request("a", CHAT) == RequestPolicy(BASE)
+    assert policies.for_request("a", CHAT) is policies.for_request("b", "/")
+
+
+def test_all_that_fit_are_applied_in_order() -> None:
+    policies = Policies(
+        BASE,
+        [
+            Override(ttl_s=60, cache_tool_calls=True),
+            Override(models=frozenset({"gpt-*"}), ttl_s=600, max_temperature=math.inf),
+            Override(models=frozenset({"gpt-live"}), is_cached=False),
+            Override(paths=frozenset({"/live/*"}), finish_reasons=frozenset({"stop"})),
+        ],
+    )
+    tools = CachePolicy(max_temperature=1.0, cache_tool_calls=True)
+    unlimited = CachePolicy(cache_tool_calls=True)
+    short = CachePolicy(cache_tool_calls=True, finish_reasons=frozenset({"stop"}))
+    for _ in range(2):
+        assert policies.for_request("claude", CHAT) == (tools, True, 60)
+        assert policies.for_request("gpt-4o", CHAT) == (unlimited, True, 600)
+        assert policies.for_request("gpt-live", CHAT) == (unlimited, False, 600)
+        assert policies.for_request("gpt-4o", "/live/v1") == (short, True, 600)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    policies = Policies(BASE, [Override(ttl_s=1)])
+    for number in range(3000):
+        policies.for_request(str(number), CHAT)
+    assert len(policies._memo) <= 1024
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"models": "gpt"},
+        {"paths": [1]},
+        {"is_cached": 1},
+        {"ttl_s": -1},
+        {"ttl_s": math.inf},
+        {"max_temperature": -1},
+        {"max_temperature": math.nan},
+        {"cache_tool_calls": "always"},
+        {"finish_reasons": "stop"},
+    ],
+)
+def test_a_wrong_value_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(values))):
+        Override(**values)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (None, RequestPolicy(BASE, ttl_s=9)),
+        (True, RequestPolicy(BASE, ttl_s=9)),
+        (False, RequestPolicy(BASE, is_cached=False, ttl_s=9)),
+        (0, RequestPolicy(BASE, ttl_s=0)),
+        (2.5, RequestPolicy(BASE, ttl_s=2.5)),
+    ],
+)
+def test_a_callable_may_have_the_last_word(verdict: object, expected: RequestPolicy) -> None:
+    assert with_verdict(RequestPolicy(BASE, ttl_s=9), verdict) == expected
+
+
+def test_a_callable_allows_nothing_that_is_forbidden() -> None:
+    forbidden = RequestPolicy(BASE, is_cached=False)
+    assert with_verdict(forbidden, verdict=True) == forbidden
+
+
+@pytest.mark.parametrize("verdict", ["yes", -1, math.nan, [], b""])
+def test_another_word_of_a_callable_is_an_error(verdict: object) -> None:
+    with pytest.raises(TypeError):
+        with_verdict(RequestPolicy(BASE), verdict)
