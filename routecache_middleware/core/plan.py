@@ -20,6 +20,7 @@ from routecache_middleware.core.models import (
 )
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
+from routecache_middleware.core.targeted import ResponseDirectives, parse_response_directives
 
 __all__ = [
     "Bypass",
@@ -97,6 +98,7 @@ class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
         content_encoding: Value of ``content-encoding``, or empty; ``identity`` does not count.
         varies_by_anything: ``Vary`` has the member ``*`` (RFC 9110 section 12.5.5).
         has_trailers: The app announced trailers.
+        directives: What ``RouteCache-Control`` says (RFC 9213), or None.
     """
 
     status: int
@@ -105,6 +107,7 @@ class ResponseFacts(msgspec.Struct, frozen=True, gc=False):
     content_encoding: str
     varies_by_anything: bool
     has_trailers: bool
+    directives: ResponseDirectives | None = None
 
 
 _DEFAULT_TEMPERATURE = 1.0
@@ -201,6 +204,7 @@ def read_response_head(
     """Pick out of a response head what matters for sharing and storing it."""
     content_type = ""
     encodings: list[str] = []
+    targeted: list[bytes] = []
     varies_by_anything = False
     for name, value in headers:
         match name.lower():
@@ -210,6 +214,8 @@ def read_response_head(
                 encodings += _members(value)
             case b"vary":
                 varies_by_anything |= "*" in _members(value)
+            case b"routecache-control":
+                targeted.append(value)
             case _:
                 pass
     return ResponseFacts(
@@ -219,11 +225,20 @@ def read_response_head(
         content_encoding=", ".join(coding for coding in encodings if coding != "identity"),
         varies_by_anything=varies_by_anything,
         has_trailers=has_trailers,
+        directives=parse_response_directives(b",".join(targeted)) if targeted else None,
     )
 
 
-def plan_share(facts: ResponseFacts, wanted: ResponseMode) -> DiscardReason | None:
-    """Why this response must not be shared with others nor stored, judged by its head; or None."""
+def plan_share(
+    facts: ResponseFacts, wanted: ResponseMode, *, is_private: bool = True
+) -> DiscardReason | None:
+    """Why this response must not be shared with others nor stored, judged by its head; or None.
+
+    Args:
+        facts: Its head.
+        wanted: The wire form that was asked for.
+        is_private: What is stored for this caller, only this caller gets.
+    """
     if facts.status != 200:  # noqa: PLR2004 - only a complete 200 is ever reused
         return DiscardReason.STATUS
     if facts.content_encoding:
@@ -234,7 +249,7 @@ def plan_share(facts: ResponseFacts, wanted: ResponseMode) -> DiscardReason | No
         return DiscardReason.VARY
     if facts.mode is not wanted:
         return DiscardReason.CONTENT_TYPE
-    return None
+    return _veto(facts.directives, is_private=is_private)
 
 
 def plan_store(
@@ -249,6 +264,12 @@ def plan_store(
         allowed = policy.cache_tool_calls
         if allowed is False or (allowed == "auto" and not parsed.is_deterministic):
             return DiscardReason.TOOL_CALLS
+    return None
+
+
+def _veto(said: ResponseDirectives | None, *, is_private: bool) -> DiscardReason | None:
+    if said is not None and (said.no_store or (said.private and not is_private)):
+        return DiscardReason.VETOED
     return None
 
 

@@ -68,6 +68,9 @@ class Settings:
             served, while it is made anew in the background.
         result_stale_if_error_s: For how long it is served when the upstream fails: 429, 500, 502,
             503, 504, or no answer at all.
+        max_client_ttl_s: The longest lifetime that a client may ask for, with ``RouteCache-TTL`` or
+            in its body's ``cache`` object. It never gets less than answers have anyway, and may
+            always ask for a shorter one.
         mode: ``on``, ``off``, ``read_only`` (nothing is stored), ``write_only`` (nothing is
             served) or ``shadow`` (everything but serving; counts what would have been served).
         result_caching: Whether answers are cached at all; decisions are unaffected.
@@ -126,6 +129,7 @@ class Settings:
     routing_stale_if_error_s: float = 0.0
     result_stale_while_revalidate_s: float = 0.0
     result_stale_if_error_s: float = 0.0
+    max_client_ttl_s: float = 0.0
     mode: Word[Mode, Literal["on", "off", "read_only", "write_only", "shadow"]] = Word(Mode.ON)
     result_caching: bool = True
     coalescing: bool = True
@@ -248,6 +252,7 @@ _DURATIONS = (
     "routing_stale_if_error_s",
     "result_stale_while_revalidate_s",
     "result_stale_if_error_s",
+    "max_client_ttl_s",
     "auth_ttl_s",
     "slow_reader_timeout_s",
     "drain_timeout_s",

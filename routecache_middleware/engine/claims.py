@@ -11,6 +11,7 @@ import msgspec
 from cachetools import FIFOCache
 
 from routecache_middleware.core.budget import open_budget
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.invalidation import InvalidationTable
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import Entry, Position, Scope
@@ -54,7 +55,7 @@ class Terms(msgspec.Struct, frozen=True):
         form: Its wire form; each has a lease of its own.
         scopes: What invalidates it, as far as known before it is made.
         max_wait_s: How long to wait for somebody else, seconds.
-        max_age_s: Largest acceptable age of an entry, or None.
+        asked: The age, staleness and freshness of an entry that are accepted.
         tags: Their invalidation counts also for entries stored without them.
         is_promoted: Somebody in this process has just failed to make it.
         seen: An entry that the lookup has found useless.
@@ -64,7 +65,7 @@ class Terms(msgspec.Struct, frozen=True):
     form: str
     scopes: tuple[Scope, ...]
     max_wait_s: float
-    max_age_s: float | None = None
+    asked: Directives = NO_DIRECTIVES
     tags: tuple[str, ...] = ()
     is_promoted: bool = False
     seen: Entry | None = None
@@ -120,7 +121,7 @@ class Host(Protocol):
         """Where it was last invalidated; None when that could not be recorded yet."""
 
     def judge(
-        self, key: CacheKey, entry: Entry, max_age_s: float | None, tags: tuple[str, ...]
+        self, key: CacheKey, entry: Entry, asked: Directives, tags: tuple[str, ...]
     ) -> Serve | Forward:
         """Whether an entry may be served."""
 
@@ -202,9 +203,7 @@ class Claim:
                 return Alone(Why.ERROR, position)
             if not isinstance(acquired, Found):
                 return self._understood(acquired, position)
-            plan = host.judge(
-                self._terms.key, acquired.entry, self._terms.max_age_s, self._terms.tags
-            )
+            plan = host.judge(self._terms.key, acquired.entry, self._terms.asked, self._terms.tags)
             if isinstance(plan, Serve):
                 return Served(plan)
             self.seen = acquired.entry

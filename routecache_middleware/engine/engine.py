@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from routecache_middleware.core.choices import Mode
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
@@ -144,7 +145,7 @@ class Engine(Judge):
         layer: Layer,
         key: CacheKey,
         *,
-        max_age_s: float | None = None,
+        asked: Directives = NO_DIRECTIVES,
         model: str = "",
         verb: str = "",
         tags: tuple[str, ...] = (),
@@ -157,7 +158,7 @@ class Engine(Judge):
         Args:
             layer: Its layer.
             key: The key.
-            max_age_s: Largest acceptable age, seconds, or None.
+            asked: What the client asks for: the age, staleness and freshness that it accepts.
             model: The model asked for, for the span.
             verb: Likewise.
             tags: Their invalidation counts also for an entry that was stored without them.
@@ -175,11 +176,11 @@ class Engine(Judge):
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._owed.pay()
-        plan = self.judge(key, fetched.entries[0], max_age_s, tags, may_be_stale=may_be_stale)
+        plan = self.judge(key, fetched.entries[0], asked, tags, may_be_stale=may_be_stale)
         if former:
             for old_key, entry in zip(former, fetched.entries[1:], strict=False):
                 if entry is not None and not isinstance(plan, Serve):
-                    plan = self._judge_former(key, old_key, with_tenant(entry, tenant), max_age_s)
+                    plan = self._judge_former(key, old_key, with_tenant(entry, tenant), asked)
         return self._found(span, plan, fetched.entries[0])
 
     def lookup_now(

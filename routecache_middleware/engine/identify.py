@@ -11,6 +11,11 @@ from collections import OrderedDict
 import msgspec
 import xxhash
 
+from routecache_middleware.core.body_directives import (
+    BODY_FIELD,
+    BodyDirectives,
+    read_body_directives,
+)
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
 from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
@@ -31,11 +36,13 @@ class Identified(msgspec.Struct, frozen=True):
         parsed: What it asks for.
         fingerprint: Its hashes.
         former: What they would be under each of the former secrets.
+        asked: What the body itself asks of the cache, or None.
     """
 
     parsed: ParsedRequest
     fingerprint: Fingerprint
     former: tuple[Fingerprint, ...] = ()
+    asked: BodyDirectives | None = None
 
 
 class Identifier:
@@ -81,6 +88,10 @@ class Identifier:
         named = context.model
         try:
             payload = decode(body)
+            asked = read_body_directives(payload)
+            if asked is not None:
+                payload = {name: v for name, v in payload.items() if name != BODY_FIELD}
+                context = _within(context, asked.namespace)
             # Hashed is what was sent: a model in the body that the path overrules still counts.
             parsed = dialect.parse({**payload, "model": named} if named else payload)
             if parsed is None:
@@ -100,7 +111,7 @@ class Identifier:
             ]
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
-        return Identified(parsed, hashes[0], tuple(hashes[1:]))
+        return Identified(parsed, hashes[0], tuple(hashes[1:]), asked)
 
     def _remember(
         self, slot: int, body: bytes, context: KeyContext, found: Identified | BypassReason
@@ -117,3 +128,11 @@ class Identifier:
             self._bytes -= len(oldest[0]) + _MEMO_OVERHEAD_BYTES
         self._memo[slot] = (body, context, found)
         self._bytes += cost
+
+
+def _within(context: KeyContext, namespace: str) -> KeyContext:
+    """Return the context of a namespace; no header field can have such a name."""
+    if not namespace:
+        return context
+    held = (b":namespace", namespace.encode("utf-8", "surrogatepass"))
+    return msgspec.structs.replace(context, headers=(*context.headers, held))

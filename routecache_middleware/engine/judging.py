@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.invalidation import InvalidationTable
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import START, Entry, MissReason, Position, Scope
@@ -51,7 +52,7 @@ class Judge:
         self,
         key: CacheKey,
         entry: Entry | None,
-        max_age_s: float | None = None,
+        asked: Directives = NO_DIRECTIVES,
         tags: tuple[str, ...] = (),
         *,
         may_be_stale: bool = False,
@@ -65,13 +66,15 @@ class Judge:
             entry,
             is_current=is_current,
             now_s=now_s,
-            max_age_s=max_age_s,
+            max_age_s=asked.max_age_s,
+            max_stale_s=asked.max_stale_s,
+            min_fresh_s=asked.min_fresh_s,
             may_be_stale=may_be_stale,
         )
 
     def _judge_former(
-        self, key: CacheKey, old_key: CacheKey, entry: Entry, max_age_s: float | None
+        self, key: CacheKey, old_key: CacheKey, entry: Entry, asked: Directives
     ) -> Serve | Forward:
         if not self.is_current(old_key, entry):
             return _INVALIDATED
-        return self.judge(key, entry, max_age_s)
+        return self.judge(key, entry, asked)

@@ -1,8 +1,11 @@
 """Reading a request body without losing anything: bounded, and replayable message by message."""
 
+import asyncio
+from collections.abc import Callable
+
 from routecache_middleware.adapters.asgi.types import Message, Receive
 
-__all__ = ["Replay", "read_body"]
+__all__ = ["Replay", "read_body", "spliced"]
 
 
 async def read_body(receive: Receive, limit: int, messages: list[Message]) -> bytes | None:
@@ -33,6 +36,15 @@ async def read_body(receive: Receive, limit: int, messages: list[Message]) -> by
         messages.append(message)
         size += len(message.get("body", b""))
     return None
+
+
+async def spliced(
+    edit: Callable[[bytes, str], bytes], body: bytes, text: str, *, in_thread_bytes: int
+) -> bytes:
+    """Return ``edit(body, text)``; made in a thread when the body is larger than that."""
+    if len(body) > in_thread_bytes:
+        return await asyncio.to_thread(edit, body, text)
+    return edit(body, text)
 
 
 class Replay:

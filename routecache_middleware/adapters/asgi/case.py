@@ -7,6 +7,7 @@ from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import BypassReason, MissReason, RoutingDecision
 from routecache_middleware.core.plan import Proceed
@@ -28,6 +29,8 @@ class Case(msgspec.Struct):
         body: The body to forward when it differs from what was received, else None.
         found: What its body asks for, once known.
         decision: The routing decision, when there is a router.
+        directives: What the client asks of the cache.
+        ttl_s: How long it asks for the answer to be fresh, or None.
         model: The model to ask: the decision's, or the one requested.
         tenant: Whose entries it may see.
         key: Key of its answer.
@@ -49,6 +52,8 @@ class Case(msgspec.Struct):
     body: bytes | None = None
     found: Identified | None = None
     decision: RoutingDecision | None = None
+    directives: Directives = NO_DIRECTIVES
+    ttl_s: float | None = None
     model: str = ""
     tenant: str = ""
     key: CacheKey = CacheKey("")

@@ -4,21 +4,25 @@
 :class:`Case`, so that whatever goes wrong here, the request can still be forwarded as it came.
 """
 
+import dataclasses
+
 from msgspec.structs import replace
 
 from routecache_middleware.adapters.asgi.answers import not_cached
-from routecache_middleware.adapters.asgi.body import read_body
+from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
+from routecache_middleware.core.body_directives import BODY_FIELD, BodyDirectives
 from routecache_middleware.core.choices import Mode, Tenancy
+from routecache_middleware.core.directives import Directives, both
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
 from routecache_middleware.core.request import LLMRequest
-from routecache_middleware.core.splice import replace_model
+from routecache_middleware.core.splice import remove_member, replace_model
 from routecache_middleware.engine.identify import Identified
 
 __all__ = ["consult"]
@@ -42,22 +46,23 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
     head = case.head
     if head is None:
         head = case.head = parts.heads.read(case.dialect, case.scope)
+    case.directives, case.ttl_s = head.directives, head.ttl_s
     case.bypass = await _understand(parts, case, head, receive)
     found = case.found
     if case.bypass is None and found is not None:
         answer = await _look_up(parts, case, head, found)
         if answer is not None:
             return answer
-    if _must_not_forward(parts, head):
+    if _must_not_forward(parts, case):
         engine.recorder.result.count(Outcome.MISS)
         return not_cached(case.dialect, case.stamp)
     return None
 
 
-def _must_not_forward(parts: Parts, head: RequestHead) -> bool:
+def _must_not_forward(parts: Parts, case: Case) -> bool:
     is_on = parts.engine.mode not in (Mode.SHADOW, Mode.OFF)
     # Behind a gate there are an authentication and another cache, neither of which was asked yet.
-    return head.directives.only_if_cached and is_on and parts.gate is None
+    return case.directives.only_if_cached and is_on and parts.gate is None
 
 
 async def _understand(
@@ -79,6 +84,8 @@ async def _understand(
         return found
     case.found, case.model = found, found.parsed.model
     case.tenant = _tenant(parts, head)
+    if found.asked is not None:
+        body = await _heed(parts, case, head, found.asked, body)
     is_open = not head.context.model  # what the path names cannot be changed in the body
     if is_open and parts.routing is not None and parts.routing.wants(found.parsed.model):
         trouble = await _route(parts, case, head, found, body)
@@ -86,6 +93,21 @@ async def _understand(
             return trouble
     # In that mode it was read only because there is a router.
     return BypassReason.DISABLED if engine.mode is _OFF else head.refusal
+
+
+async def _heed(
+    parts: Parts, case: Case, head: RequestHead, asked: BodyDirectives, body: bytes
+) -> bytes:
+    """Take in what the body asks of the cache, and return the body to forward: without that."""
+    case.directives = both(head.directives, asked.directives)
+    if asked.is_opted_in is False:
+        case.directives = dataclasses.replace(case.directives, no_cache=True, no_store=True)
+    case.ttl_s = asked.ttl_s if head.ttl_s is None else head.ttl_s
+    if head.is_signed:
+        return body
+    limit = parts.engine.settings.hash_in_thread_bytes
+    case.body = await spliced(remove_member, body, BODY_FIELD, in_thread_bytes=limit)
+    return case.body
 
 
 def _tenant(parts: Parts, head: RequestHead) -> str:
@@ -115,7 +137,7 @@ async def _route(
                 found.fingerprint.decision,
                 routing.computing(request),
                 tenant=case.tenant,
-                store=not head.directives.no_store,
+                store=not case.directives.no_store,
                 eligible=routing.eligible,
             )
         else:  # without a tenant there is nothing to cache a decision under
@@ -124,7 +146,12 @@ async def _route(
         parts.warn("the router", error)
         return BypassReason.ROUTER_ERROR
     if decision.selected_model != found.parsed.model:
-        case.body = replace_model(body, decision.selected_model)
+        case.body = await spliced(
+            replace_model,
+            body,
+            decision.selected_model,
+            in_thread_bytes=parts.engine.settings.hash_in_thread_bytes,
+        )
     case.decision = case.stamp.decision = decision
     case.model = decision.selected_model
     return None
@@ -135,7 +162,7 @@ async def _look_up(
 ) -> list[Message] | None:
     engine = parts.engine
     settings, mode = engine.settings, engine.mode
-    plan = plan_request(found.parsed, head.directives, settings, engine.policy, mode)
+    plan = plan_request(found.parsed, case.directives, settings, engine.policy, mode)
     if isinstance(plan, Bypass):
         case.bypass = plan.reason
         return None
@@ -153,7 +180,7 @@ async def _look_up(
         case.lookup = lookup = await engine.lookup(
             _RESULT,
             case.key,
-            max_age_s=head.directives.max_age_s,
+            asked=_limits(parts, case),
             model=case.model,
             verb=case.dialect.verb,
             former=_former_keys(case, head, found) if found.former else (),
@@ -165,6 +192,13 @@ async def _look_up(
         case.miss = lookup.plan.reason
         return None
     return await _serve(parts, case, lookup.plan, found)
+
+
+def _limits(parts: Parts, case: Case) -> Directives:
+    """How old or stale an answer the client accepts; behind a gate none that is stale."""
+    if parts.gate is None or not case.directives.max_stale_s:
+        return case.directives
+    return dataclasses.replace(case.directives, max_stale_s=0.0)
 
 
 def _is_accepted(parts: Parts, case: Case, head: RequestHead, found: Identified) -> bool:

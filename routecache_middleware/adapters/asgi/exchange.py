@@ -26,7 +26,7 @@ from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.refresh import refresh
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
 from routecache_middleware.adapters.asgi.rescue import Rescue, rescue_for, saved_by
-from routecache_middleware.adapters.asgi.scopes import ChildScope
+from routecache_middleware.adapters.asgi.scopes import ChildScope, state_above
 from routecache_middleware.adapters.asgi.settle import settle
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
@@ -103,6 +103,7 @@ class Exchange:
                 has_fields=settings.response_headers,
                 has_timing=settings.server_timing,
                 yields=parts.gate is not None,
+                is_below=state_above(scope) is not None,
             )
             case = Case(dialect, scope, stamp, head=head)
         self._case = case
@@ -330,6 +331,7 @@ class Exchange:
             settings=engine.settings,
             stored_headers=self._parts.stored_headers,
             is_joinable=is_joinable,
+            is_private=case.head is not None and case.tenant == case.head.principal,
         )
         if is_joinable:
             engine.live.open(self._flight, leader)

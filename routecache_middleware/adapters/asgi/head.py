@@ -12,7 +12,12 @@ from msgspec.structs import replace
 
 from routecache_middleware.adapters.asgi.types import Scope
 from routecache_middleware.core.dialect import Dialect
-from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, parse_directives
+from routecache_middleware.core.directives import (
+    NO_DIRECTIVES,
+    Directives,
+    parse_directives,
+    parse_ttl,
+)
 from routecache_middleware.core.fingerprint import KeyContext
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
@@ -55,7 +60,8 @@ _SIGNATURES = frozenset(
         b"x-signature",
     }
 )
-_PLUMBING = frozenset({b"cache-control", b"content-encoding", b"content-type", b"pragma"})
+_TTL = b"routecache-ttl"
+_PLUMBING = frozenset({b"cache-control", b"content-encoding", b"content-type", b"pragma", _TTL})
 
 _ANONYMOUS = "anonymous"
 _MEMO_SIZE = 4096
@@ -70,6 +76,7 @@ class RequestHead(msgspec.Struct, frozen=True):
         tenant: Whose entries it may see; empty: none, so nothing is cached.
         former_tenants: What ``tenant`` would be under each of the former secrets.
         directives: What the client asks of the cache.
+        ttl_s: How long it asks for the answer to be fresh, or None.
         unreadable: Why the body is none of our business, or None.
         refusal: Why nothing may be cached although the body is readable, or None.
         is_signed: A header vouches for the body's bytes, so they must not be changed.
@@ -81,6 +88,7 @@ class RequestHead(msgspec.Struct, frozen=True):
     tenant: str
     former_tenants: tuple[str, ...] = ()
     directives: Directives = NO_DIRECTIVES
+    ttl_s: float | None = None
     unreadable: BypassReason | None = None
     refusal: BypassReason | None = None
     is_signed: bool = False
@@ -145,6 +153,7 @@ class HeadReader:
             tenant=who,
             former_tenants=self._former_principals(query, fields),
             directives=directives,
+            ttl_s=parse_ttl(named[_TTL]) if _TTL in named else None,
             unreadable=unreadable,
             is_signed=not _SIGNATURES.isdisjoint(named),
             is_plain=directives is NO_DIRECTIVES and unreadable is None,

@@ -49,7 +49,7 @@ def new_claim(parts: Parts, case: Case, *, is_promoted: bool) -> Claim | None:
             scopes=scopes_of(case.tenant, (case.model,)),
             # Of a stream nothing is seen elsewhere before its end.
             max_wait_s=settings.stream_wait_s if is_stream else settings.max_wait_s,
-            max_age_s=None if case.head is None else case.head.directives.max_age_s,
+            asked=case.directives,
             is_promoted=is_promoted,
             seen=lookup.entry,
         )
@@ -97,8 +97,7 @@ async def join(
 
 async def shared_answer(parts: Parts, case: Case, entry: Entry) -> list[Message] | None:
     """Return the response that this process's leader got from another one; None: it will not do."""
-    max_age_s = None if case.head is None else case.head.directives.max_age_s
-    plan = parts.engine.judge(case.key, entry, max_age_s)
+    plan = parts.engine.judge(case.key, entry, case.directives)
     if case.found is None or not isinstance(plan, Serve):
         return None
     try:

@@ -64,6 +64,7 @@ class Leader:
         "_host",
         "_is_joinable",
         "_is_over",
+        "_is_private",
         "_pump",
         "_receive",
         "_sending",
@@ -88,6 +89,7 @@ class Leader:
         settings: Settings,
         stored_headers: frozenset[bytes],
         is_joinable: bool,
+        is_private: bool = True,
     ) -> None:
         self.live = live
         self.capture = capture
@@ -99,6 +101,7 @@ class Leader:
         self._host = host
         self._settings = settings
         self._is_joinable = is_joinable
+        self._is_private = is_private
         self._pump: Pump | None = None
         self._sending: Begun | None = None  # what this client is holding up, while it is alone
         self._disconnect: Message | None = None
@@ -188,7 +191,7 @@ class Leader:
         facts = read_response_head(
             message["status"], headers, has_trailers=message.get("trailers", False)
         )
-        refusal = plan_share(facts, self._wanted)
+        refusal = plan_share(facts, self._wanted, is_private=self._is_private)
         if refusal is None:
             self.live.begin(self._share(facts, headers))
         else:

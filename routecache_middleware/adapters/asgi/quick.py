@@ -89,7 +89,7 @@ class QuickLane:
         if message["type"] != "http.request" or message.get("more_body", False):
             return None
         found = self._identifier.recall(head.context, message.get("body", b""))
-        if type(found) is not Identified or found.parsed.bypass is not None:
+        if type(found) is not Identified or found.parsed.bypass is not None or found.asked:
             return None
         engine, gate, model = self._engine, self._gate, found.parsed.model
         ticket = None if gate is None else gate.admit(gate.slot(head, found.parsed))

@@ -22,8 +22,8 @@ __all__ = ["refresh"]
 
 def refresh(parts: Parts, case: Case) -> None:
     """Begin to make the answer to a request anew, unless that is under way."""
-    only_if_cached = case.head is not None and case.head.directives.only_if_cached
-    if case.key in parts.refreshing or only_if_cached:
+    may_store = case.proceed is not None and case.proceed.may_store
+    if case.key in parts.refreshing or case.directives.only_if_cached or not may_store:
         return
     parts.refreshing.add(case.key)
     # The task that serves the request goes on to send; the app must not be called inside it.
@@ -57,6 +57,8 @@ def _for_nobody(case: Case) -> Case:
         body=case.body,
         found=case.found,
         decision=case.decision,
+        directives=case.directives,
+        ttl_s=case.ttl_s,
         model=case.model,
         tenant=case.tenant,
         key=case.key,

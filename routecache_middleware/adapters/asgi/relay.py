@@ -1,6 +1,6 @@
 """Passing an app's response on, with our fields in its head and our numbers taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 from routecache_middleware.adapters.asgi.marks import has_mark, mark, server_timing
@@ -9,6 +9,8 @@ from routecache_middleware.core.models import Outcome, RoutingDecision
 
 __all__ = ["Relay", "Stamp"]
 
+_TARGETED = b"routecache-control"
+
 
 class Stamp:
     """What is written into the head of one response."""
@@ -16,6 +18,7 @@ class Stamp:
     __slots__ = (
         "_began_s",
         "_has_timing",
+        "_is_below",
         "_yields",
         "cache_status",
         "decision",
@@ -23,8 +26,18 @@ class Stamp:
         "outcome",
     )
 
-    def __init__(self, *, has_fields: bool, has_timing: bool, yields: bool = False) -> None:
-        """Begin. ``yields``: our fields stay out of a head into which another cache wrote them."""
+    def __init__(
+        self, *, has_fields: bool, has_timing: bool, yields: bool = False, is_below: bool = False
+    ) -> None:
+        """Begin.
+
+        Args:
+            has_fields: Say what the cache did.
+            has_timing: Say how long it took.
+            yields: Our fields stay out of a head into which another cache wrote them.
+            is_below: Another cache of ours is above, and wants to read what is said to caches.
+        """
+        self._is_below = is_below
         self.has_fields = has_fields
         self._yields = yields
         self._has_timing = has_timing
@@ -32,6 +45,12 @@ class Stamp:
         self.cache_status = b""
         self.outcome = Outcome.BYPASS
         self.decision: RoutingDecision | None = None
+
+    def readable(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Return a head without what is said to this cache alone (RFC 9213 section 2.1)."""
+        if self._is_below:
+            return list(headers)
+        return [pair for pair in headers if pair[0].lower() != _TARGETED]
 
     def put(self, headers: Headers, asked_app_s: float | None = None) -> None:
         """Append our fields. ``asked_app_s``: when the app was called, by ``perf_counter``."""
@@ -109,6 +128,6 @@ class Relay:
         self._on_status(self.status)
         if self._rescue is not None:
             self._instead = self._rescue(self.status)
-        headers = list(message.get("headers", ()))
+        headers = self.stamp.readable(message.get("headers", ()))
         self.stamp.put(headers, self._asked_s)
         return {**message, "headers": headers}

@@ -77,6 +77,8 @@ class Rescue:
         parsed = found.parsed
         body: bytes | None = entry.body
         if entry.shape != parsed.shape:
+            if case.proceed is None or not case.proceed.may_convert:
+                return None
             body = case.dialect.render(entry.body, entry.mode, parsed)
         return None if body is None else as_rescue(self._parts, case, self._plan, body, parsed.mode)
 

@@ -25,6 +25,8 @@ async def body_for(parts: Parts, case: Case, entry: Entry, found: Identified) ->
     parsed = found.parsed
     if entry.shape == parsed.shape:
         return entry.body
+    if case.proceed is None or not case.proceed.may_convert:
+        return None
     convert = case.dialect.render
     if len(entry.body) > parts.engine.settings.hash_in_thread_bytes:  # 12 ms for 2,000 chunks
         return await asyncio.to_thread(convert, entry.body, entry.mode, parsed)
@@ -35,7 +37,9 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     """Return the response to a request whose answer was there; counts."""
     engine, stamp = parts.engine, case.stamp
     if plan.is_stale:
-        return _as_stale(parts, case, plan, body, mode, "stale-while-revalidate")
+        is_revalidated = -plan.ttl_s < plan.entry.stale_while_revalidate_s
+        why = "stale-while-revalidate" if is_revalidated else "max-stale"
+        return _as_stale(parts, case, plan, body, mode, why)
     served_by = engine.coordinator.name
     stamp.cache_status = cache_status.hit(plan.ttl_s, served_by)
     stamp.outcome = _HIT

@@ -8,6 +8,7 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
+from routecache_middleware.core.freshness import lifetime_s
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import (
     DiscardReason,
@@ -18,6 +19,7 @@ from routecache_middleware.core.models import (
 )
 from routecache_middleware.core.plan import plan_store
 from routecache_middleware.core.records import Provenance, result_entry, with_models, with_tenant
+from routecache_middleware.core.targeted import ResponseDirectives
 from routecache_middleware.engine.claims import Claim
 from routecache_middleware.engine.leases import (
     UNSHAREABLE_S,
@@ -64,8 +66,8 @@ async def settle(
         engine.recorder.discarded(reason)
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
     entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
-    if entry.freshness_lifetime_s <= 0:
-        return UNSHAREABLE_S
+    if entry.freshness_lifetime_s <= 0:  # in the eyes of the app, or of this client alone
+        return 0.0 if case.ttl_s == 0 else UNSHAREABLE_S
     key = case.key
     if entry.model_id != case.model:
         key = result_key(found.fingerprint.result, entry.model_id, case.tenant)
@@ -153,10 +155,10 @@ def _entry(
         has_usage=judgement.has_usage,
         headers=head.headers,
     )
-    revalidate_s, error_s = engine.settings.stale_windows_s(Layer.RESULT)
+    revalidate_s, error_s = _stale_windows_s(parts, head.facts.directives)
     made = Provenance(
         now_s=engine.clock.now_s() - state.age_s,
-        ttl_s=engine.settings.result_ttl_s if state.ttl_s is None else state.ttl_s,
+        ttl_s=_lifetime_s(parts, case, state, head.facts.directives),
         position=leader.position,
         tenant=case.tenant,
         tags=state.tags,
@@ -171,3 +173,25 @@ def _entry(
     for owner in state.owners:
         entry = with_tenant(entry, owner)
     return entry
+
+
+def _lifetime_s(
+    parts: Parts, case: Case, state: RouteCacheState, said: ResponseDirectives | None
+) -> float:
+    """How long the answer is fresh: by the app, the upstream, or operator and client together."""
+    if state.ttl_s is not None:
+        return state.ttl_s
+    if said is not None and said.max_age_s is not None:
+        return said.max_age_s
+    settings = parts.engine.settings
+    return lifetime_s(settings.result_ttl_s, case.ttl_s, most_s=settings.max_client_ttl_s)
+
+
+def _stale_windows_s(parts: Parts, said: ResponseDirectives | None) -> tuple[float, float]:
+    """How long after that it may be served: while it is made anew, and instead of an error."""
+    revalidate_s, error_s = parts.engine.settings.stale_windows_s(Layer.RESULT)
+    if said is not None and said.stale_while_revalidate_s is not None:
+        revalidate_s = said.stale_while_revalidate_s
+    if said is not None and said.stale_if_error_s is not None:
+        error_s = said.stale_if_error_s
+    return revalidate_s, error_s

@@ -66,8 +66,7 @@ class Joining:
         return self._engine.is_current_since(ask.keys.key, _scopes(found), flight.position)
 
     def _judge(self, call: Call, ask: Ask, entry: Entry) -> Serve | None:
-        max_age_s = call.controls.directives.max_age_s
-        plan = self._engine.judge(ask.keys.key, entry, max_age_s)
+        plan = self._engine.judge(ask.keys.key, entry, call.controls.directives)
         return plan if isinstance(plan, Serve) else None
 
     async def _follow(
@@ -133,7 +132,7 @@ class Joining:
                 form=found.parsed.shape,
                 scopes=_scopes(found),
                 max_wait_s=min(max_wait_s, self._board.timeout_s),
-                max_age_s=call.controls.directives.max_age_s,
+                asked=call.controls.directives,
                 is_promoted=is_promoted,
                 seen=None if ask.lookup is None else ask.lookup.entry,
             )

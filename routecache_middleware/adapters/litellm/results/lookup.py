@@ -12,6 +12,7 @@ from routecache_middleware.adapters.litellm.results.counting import Counting
 from routecache_middleware.adapters.litellm.results.joining import Joining
 from routecache_middleware.adapters.litellm.results.keying import Identified
 from routecache_middleware.core.budget import open_budget
+from routecache_middleware.core.directives import NO_DIRECTIVES
 from routecache_middleware.core.invalidation import InvalidationRow, tag_scope
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry, MissReason, Outcome
@@ -125,15 +126,15 @@ class Lookups:
 
     async def _look_up(self, call: Call, ask: Ask, found: Identified) -> Lookup:
         engine, keys, verb = self._engine, ask.keys, call.api.verb
-        max_age_s = call.controls.directives.max_age_s
-        if not keys.former and max_age_s is None:
+        asked = call.controls.directives
+        if not keys.former and asked is NO_DIRECTIVES:
             lookup = engine.lookup_now(_RESULT, keys.key, model=found.model, verb=verb)
             if lookup is not None:
                 return lookup
         looking = engine.lookup(
             _RESULT,
             keys.key,
-            max_age_s=max_age_s,
+            asked=asked,
             model=found.model,
             verb=verb,
             former=keys.former,

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from routecache_middleware.adapters.litellm.sync.query import Query
+from routecache_middleware.core.directives import NO_DIRECTIVES
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import Entry, MissReason, Outcome, Position, Scope
 from routecache_middleware.core.plan import Forward, Serve
@@ -19,7 +20,7 @@ _RESULT = Layer.RESULT
 
 def look_up_now(engine: Engine, query: Query) -> Lookup | None:
     """Look up without waiting; None where that cannot be."""
-    if query.former or query.max_age_s is not None:
+    if query.former or query.asked is not NO_DIRECTIVES:
         return None
     return engine.lookup_now(_RESULT, query.key, model=query.model)
 
@@ -29,7 +30,7 @@ def look_up(engine: Engine, query: Query) -> Coroutine[Any, Any, Lookup]:
     return engine.lookup(
         _RESULT,
         query.key,
-        max_age_s=query.max_age_s,
+        asked=query.asked,
         model=query.model,
         former=query.former,
         tenant=query.tenant,
@@ -40,7 +41,7 @@ def judge(engine: Engine, main: Engine, query: Query, entry: Entry) -> Serve | F
     """Whether an entry that was made for another caller may be served to this one."""
     if not main.is_current(query.key, entry):
         return Forward(MissReason.INVALIDATED)
-    return engine.judge(query.key, entry, query.max_age_s)
+    return engine.judge(query.key, entry, query.asked)
 
 
 def is_current_since(

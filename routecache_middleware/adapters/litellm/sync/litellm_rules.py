@@ -70,7 +70,7 @@ class LiteLLMRules:
                 former=keys.former,
                 tenant=tenant,
                 model=identified.model,
-                max_age_s=controls.directives.max_age_s,
+                asked=controls.directives,
             ),
             form=parsed.shape,
             scopes=scopes_of(tenant, identified.models),

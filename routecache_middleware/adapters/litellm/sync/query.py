@@ -2,6 +2,7 @@
 
 import msgspec
 
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.keys import CacheKey
 
 __all__ = ["Query"]
@@ -14,4 +15,4 @@ class Query(msgspec.Struct, frozen=True):
     former: tuple[CacheKey, ...] = ()
     tenant: str = ""
     model: str = ""
-    max_age_s: float | None = None
+    asked: Directives = NO_DIRECTIVES

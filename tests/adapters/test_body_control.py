@@ -1,0 +1,152 @@
+"""LiteLLM's ``cache`` object in a request body: heeded, not part of the key, and not forwarded."""
+
+import json
+from typing import Any
+
+import pytest
+
+from routecache_middleware import LLMRequest
+from routecache_middleware.testing.clock import FakeClock
+from tests.adapters.conftest import Gateway
+from tests.support.apps import ScriptedApp, json_answer
+from tests.support.asgi import KEY, fetch
+from tests.support.chat import ask, completion
+
+SIGNED = [KEY, (b"content-digest", b"sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:")]
+
+
+def with_cache(**members: object) -> bytes:
+    return ask(cache=members)
+
+
+async def test_it_is_cut_out_of_what_the_app_gets(gateway: Gateway) -> None:
+    app = ScriptedApp()
+    cached = gateway(app)
+    await fetch(cached, b'{"model": "m" , "cache":{"ttl": 5},"messages":[{"role":"user"}]}')
+    assert app.call.body == b'{"model": "m" ,"messages":[{"role":"user"}]}'
+    lengths = [value for name, value in app.call.scope["headers"] if name == b"content-length"]
+    assert lengths in ([], [b"%d" % len(app.call.body)])
+
+
+async def test_it_is_no_part_of_the_key(gateway: Gateway) -> None:
+    cached = gateway()
+    await fetch(cached, ask())
+    assert (await fetch(cached, with_cache(ttl=5))).outcome == "HIT"
+    assert (await fetch(cached, with_cache(**{"s-maxage": 5}))).outcome == "HIT"
+
+
+async def test_no_cache_and_no_store(gateway: Gateway) -> None:
+    app = ScriptedApp(json_answer(completion("old")), json_answer(completion("new")))
+    cached = gateway(app)
+    await fetch(cached, with_cache(**{"no-store": True}))
+    assert cached.cache.stats().discards == {"no-store": 1}
+    await fetch(cached)
+    got = await fetch(cached, with_cache(**{"no-cache": True}))
+    assert got.get("cache-status") == "routecache; fwd=request"
+    got = await fetch(cached, with_cache(**{"no-cache": True, "no-store": True}))
+    assert got.get("cache-status") == "routecache; fwd=bypass; detail=no-store"
+    assert json.loads(app.call.body).keys() == {"model", "messages"}
+
+
+async def test_its_age_and_lifetime(gateway: Gateway, clock: FakeClock) -> None:
+    cached = gateway(result_ttl_s=10.0, max_client_ttl_s=60.0)
+    await fetch(cached, with_cache(ttl=30))
+    clock.advance(20)
+    assert (await fetch(cached, with_cache(**{"s-maxage": 19}))).outcome == "MISS"
+    clock.advance(9)
+    assert (await fetch(cached, with_cache(**{"s-maxage": 19}))).outcome == "HIT"
+
+
+async def test_the_stricter_of_body_and_header_counts(gateway: Gateway, clock: FakeClock) -> None:
+    cached = gateway()
+    await fetch(cached)
+    clock.advance(20)
+    headers = [KEY, (b"cache-control", b"max-age=10")]
+    body = with_cache(**{"s-maxage": 30})
+    assert (await fetch(cached, body, headers=headers)).outcome == "MISS"
+
+
+async def test_the_header_says_how_long_before_the_body_does(
+    gateway: Gateway, clock: FakeClock
+) -> None:
+    cached = gateway()
+    await fetch(cached, with_cache(ttl=50), headers=[KEY, (b"routecache-ttl", b"5")])
+    clock.advance(6)
+    assert (await fetch(cached)).outcome == "MISS"
+
+
+async def test_namespaces_are_apart(gateway: Gateway) -> None:
+    cached = gateway()
+    await fetch(cached, with_cache(namespace="a"))
+    assert (await fetch(cached, with_cache(namespace="a"))).outcome == "HIT"
+    assert (await fetch(cached, with_cache(namespace="b"))).outcome == "MISS"
+    assert (await fetch(cached)).outcome == "MISS"
+    assert (await fetch(cached, with_cache(namespace=""))).outcome == "HIT"
+
+
+async def test_who_says_use_cache_false_goes_by(gateway: Gateway) -> None:
+    cached = gateway()
+    await fetch(cached)
+    got = await fetch(cached, with_cache(**{"use-cache": False}))
+    assert got.get("cache-status") == "routecache; fwd=bypass; detail=no-store"
+    assert (await fetch(cached, with_cache(**{"use-cache": True}))).outcome == "HIT"
+
+
+@pytest.mark.parametrize("held", [{"type": "ephemeral"}, {}, True, "5m", {"ttl": 5, "x": 1}])
+async def test_what_is_something_else_stays_where_it_is(gateway: Gateway, held: Any) -> None:
+    app = ScriptedApp()
+    cached = gateway(app)
+    await fetch(cached)
+    body = ask(cache=held)
+    assert (await fetch(cached, body)).outcome == "MISS"
+    assert app.call.body == body
+
+
+async def test_what_is_signed_is_forwarded_as_it_came(gateway: Gateway) -> None:
+    app = ScriptedApp()
+    cached = gateway(app)
+    body = with_cache(ttl=5)
+    await fetch(cached, body, headers=SIGNED)
+    assert app.call.body == body
+
+
+async def test_a_bypassed_request_is_forwarded_without_it(gateway: Gateway) -> None:
+    app = ScriptedApp()
+    cached = gateway(app)
+    assert (await fetch(cached, ask(store=True, cache={"ttl": 5}))).outcome == "BYPASS"
+    assert app.call.body == ask(store=True)
+
+
+async def test_a_router_sees_the_request_without_it(gateway: Gateway) -> None:
+    seen: list[LLMRequest] = []
+
+    async def router(request: LLMRequest) -> str:
+        seen.append(request)
+        return "cheap"
+
+    app = ScriptedApp()
+    cached = gateway(app, router=router)
+    await fetch(cached, with_cache(ttl=5))
+    assert "cache" not in seen[0].payload
+    assert app.call.body == ask(model="cheap")
+    await fetch(cached, ask())  # the same decision
+    assert len(seen) == 1
+
+
+async def test_a_large_body_is_cut_in_a_thread(gateway: Gateway) -> None:
+    app = ScriptedApp()
+    cached = gateway(app, hash_in_thread_bytes=100)
+    await fetch(cached, ask("x" * 200, cache={"ttl": 5}))
+    assert app.call.body == ask("x" * 200)
+
+
+async def test_only_if_cached_holds_beside_it(gateway: Gateway) -> None:
+    headers = [KEY, (b"cache-control", b"only-if-cached")]
+    assert (await fetch(gateway(), with_cache(ttl=5), headers=headers)).status == 504
+
+
+async def test_its_repeats_are_remembered_too(gateway: Gateway) -> None:
+    """The memo of bodies holds what was read of them."""
+    cached = gateway()
+    body = with_cache(namespace="a")
+    assert [(await fetch(cached, body)).outcome for _ in range(3)] == ["MISS", "HIT", "HIT"]
