@@ -1,11 +1,21 @@
 """Rules that settings and policy have in common, and the error for a value that breaks one."""
 
+import math
 import sys
 from collections.abc import Set as AbstractSet
 
 from routecache_middleware.errors import ConfigurationError
 
-__all__ = ["check_flag", "check_lower_case", "check_secret", "freeze_set", "is_amount", "wrong"]
+__all__ = [
+    "check_flag",
+    "check_lower_case",
+    "check_secret",
+    "check_temperature",
+    "check_tool_calls",
+    "freeze_set",
+    "is_amount",
+    "wrong",
+]
 
 _MIN_SECRET_BYTES = 16
 _MAX_SECRET_BYTES = 64  # BLAKE2b's key size limit, RFC 7693 section 2.1
@@ -45,6 +55,19 @@ def check_secret(name: str, secret: object) -> None:
         raise wrong(name, f"<{length} bytes>", f"at least {_MIN_SECRET_BYTES} bytes, or none")
     if length > _MAX_SECRET_BYTES:
         raise wrong(name, f"<{length} bytes>", f"at most {_MAX_SECRET_BYTES} bytes")
+
+
+def check_temperature(limit: object, *, may_be_infinite: bool = False) -> None:
+    """Raise unless ``limit`` is a sampling temperature, or None."""
+    if limit is None or is_amount(limit) or (may_be_infinite and limit == math.inf):
+        return
+    raise wrong("max_temperature", limit, "a number of at least 0, or None for no limit")
+
+
+def check_tool_calls(value: object) -> None:
+    """Raise unless ``value`` says whether answers that call tools are stored."""
+    if value != "auto" and not isinstance(value, bool):
+        raise wrong("cache_tool_calls", value, '"auto", True or False')
 
 
 def check_flag(name: str, value: object) -> None:

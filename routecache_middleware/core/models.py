@@ -84,6 +84,7 @@ class BypassReason(StrEnum):
     MUTABLE_PROMPT = "mutable-prompt"
     PREWARM = "prewarm"
     TEMPERATURE = "temperature"
+    POLICY = "policy"
     SHADOW = "shadow"
     ROUTER_ERROR = "router-error"
     COORDINATOR_ERROR = "coordinator-error"

@@ -116,6 +116,7 @@ _FULLY = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=Tru
 _ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=False)
 _FRESH, _EXPIRED = Freshness.FRESH, Freshness.EXPIRED  # as in core.freshness
 _ON = Mode.ON
+_STORE = BypassReason.STORE
 
 
 def plan_request(
@@ -126,7 +127,7 @@ def plan_request(
     mode: Mode,
 ) -> Proceed | Bypass:
     """Whether and how the result cache takes part in this request."""
-    if parsed.bypass is not None:
+    if parsed.bypass is not None and not (parsed.bypass is _STORE and policy.allow_stored):
         return Bypass(parsed.bypass)
     if mode is Mode.OFF or not settings.result_caching:
         return Bypass(BypassReason.DISABLED)

@@ -100,8 +100,6 @@ def _bypass(
     tools: list[dict[str, object]],
 ) -> BypassReason | None:
     """Return why a cache must not answer: state elsewhere, or an answer that time changes."""
-    if payload.get("store"):
-        return BypassReason.STORE
     if any(payload.get(name) is not None for name in _SEARCHES):
         return BypassReason.WEB_SEARCH
     if _has_audio(payload, messages):
@@ -111,7 +109,8 @@ def _bypass(
     media = [part for part in _parts(messages) if part.get("type") not in _TEXT_PARTS]
     if any(map(_is_remote, media)):
         return BypassReason.REMOTE_MEDIA
-    return None
+    # The last, because a policy may disregard it.
+    return BypassReason.STORE if payload.get("store") else None
 
 
 def _has_helpers(payload: Mapping[str, object]) -> bool:

@@ -28,6 +28,7 @@ from routecache_middleware.core.models import (
     Outcome,
     Position,
 )
+from routecache_middleware.core.overrides import Policies
 from routecache_middleware.core.plan import Forward, Serve, plan_lookup
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.ports import (
@@ -85,6 +86,7 @@ class Engine(Judge):
         self.coordinator = coordinator
         self.settings = settings
         self.policy = policy
+        self.policies = Policies(policy)
         self.observer = observer
         self.mode = settings.mode
         self.recorder = Recorder()

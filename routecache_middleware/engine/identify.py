@@ -48,9 +48,19 @@ class Identified(msgspec.Struct, frozen=True):
 class Identifier:
     """Parses and hashes request bodies; one per cache, used by the event loop's thread only."""
 
-    __slots__ = ("_bytes", "_memo", "_policy", "_seed", "_settings")
+    __slots__ = ("_bytes", "_heeds_bodies", "_memo", "_policy", "_seed", "_settings")
 
-    def __init__(self, settings: Settings, policy: CachePolicy) -> None:
+    def __init__(
+        self, settings: Settings, policy: CachePolicy, *, heeds_bodies: bool = True
+    ) -> None:
+        """Remember nothing yet.
+
+        Args:
+            settings: Secrets, scopes and limits.
+            policy: What else to leave out of the keys.
+            heeds_bodies: Read a body's ``cache`` object. Not where the app has to see it.
+        """
+        self._heeds_bodies = heeds_bodies
         self._settings = settings
         self._policy = policy
         # Not a secret: it only keeps strangers from aiming at one slot of the memo.
@@ -88,7 +98,7 @@ class Identifier:
         named = context.model
         try:
             payload = decode(body)
-            asked = read_body_directives(payload)
+            asked = read_body_directives(payload) if self._heeds_bodies else None
             if asked is not None:
                 payload = {name: v for name, v in payload.items() if name != BODY_FIELD}
                 context = _within(context, asked.namespace)

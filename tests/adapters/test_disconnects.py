@@ -170,11 +170,12 @@ async def test_large_answers_with_and_without_a_length_are_stored(
     mw = gateway(app)
     first = await fetch(mw)
     assert first.get("content-length") == (str(len(body)) if has_length else None)
+    await asyncio.get_running_loop().shutdown_default_executor()  # it is judged in a thread
+    await settle()
     hit = await fetch(mw)
     assert hit.outcome == "HIT"
     assert hit.body == body
     assert hit.get("content-length") == str(len(body))
-    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 async def test_larger_answers_pass_and_are_not_stored(gateway: Gateway) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from routecache_middleware.core.overrides import Override, Policies, RequestPolicy, with_verdict
+from routecache_middleware.core.override import Override
+from routecache_middleware.core.overrides import Policies, RequestPolicy, with_verdict
 from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.errors import ConfigurationError
 
 BASE = CachePolicy(max_temperature=1.0)
@@ -49,15 +51,13 @@ def test_without_overrides_the_policy_holds_for_all() -> None:
 
 
 def test_all_that_fit_are_applied_in_order() -> None:
-    policies = Policies(
-        BASE,
-        [
-            Override(ttl_s=60, cache_tool_calls=True),
-            Override(models=frozenset({"gpt-*"}), ttl_s=600, max_temperature=math.inf),
-            Override(models=frozenset({"gpt-live"}), is_cached=False),
-            Override(paths=frozenset({"/live/*"}), finish_reasons=frozenset({"stop"})),
-        ],
+    overrides = (
+        Override(ttl_s=60, cache_tool_calls=True),
+        Override(models=frozenset({"gpt-*"}), ttl_s=600, max_temperature=math.inf),
+        Override(models=frozenset({"gpt-live"}), is_cached=False),
+        Override(paths=frozenset({"/live/*"}), finish_reasons=frozenset({"stop"})),
     )
+    policies = Policies(CachePolicy(max_temperature=1.0, overrides=overrides))
     tools = CachePolicy(max_temperature=1.0, cache_tool_calls=True)
     unlimited = CachePolicy(cache_tool_calls=True)
     short = CachePolicy(cache_tool_calls=True, finish_reasons=frozenset({"stop"}))
@@ -69,7 +69,7 @@ def test_all_that_fit_are_applied_in_order() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    policies = Policies(BASE, [Override(ttl_s=1)])
+    policies = Policies(CachePolicy(overrides=(Override(ttl_s=1),)))
     for number in range(3000):
         policies.for_request(str(number), CHAT)
     assert len(policies._memo) <= 1024
@@ -117,3 +117,50 @@ def test_a_callable_allows_nothing_that_is_forbidden() -> None:
 def test_another_word_of_a_callable_is_an_error(verdict: object) -> None:
     with pytest.raises(TypeError):
         with_verdict(RequestPolicy(BASE), verdict)
+
+
+@pytest.mark.parametrize(
+    ("policy", "are_plain"),
+    [
+        (CachePolicy(), True),
+        (CachePolicy(overrides=(Override(ttl_s=1, cache_tool_calls=True),)), True),
+        (CachePolicy(overrides=(Override(ttl_s=1), Override(is_cached=False))), False),
+        (CachePolicy(overrides=(Override(max_temperature=1),)), False),
+        (CachePolicy(max_temperature=1), False),
+        (CachePolicy(opt_in=True), False),
+        (CachePolicy(decide=lambda _: None), False),
+    ],
+)
+def test_which_policies_have_a_say_in_a_hit(policy: CachePolicy, *, are_plain: bool) -> None:
+    assert Policies(policy).are_plain is are_plain
+
+
+async def never(request: LLMRequest) -> bool:
+    raise NotImplementedError
+
+
+class Never:
+    async def __call__(self, request: LLMRequest) -> bool:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"overrides": Override()},
+        {"overrides": [{"ttl_s": 5}]},
+        {"decide": "yes"},
+        {"decide": never},
+        {"decide": Never()},
+        {"opt_in": 1},
+        {"allow_stored": None},
+    ],
+)
+def test_a_wrong_policy_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(values))):
+        CachePolicy(**values)
+
+
+def test_a_list_of_overrides_is_frozen() -> None:
+    given: Any = [Override(ttl_s=5)]
+    assert CachePolicy(overrides=given).overrides == (Override(ttl_s=5),)

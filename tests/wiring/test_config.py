@@ -1,17 +1,24 @@
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_origin, get_type_hints
 
 import pytest
 
-from routecache_middleware.core.choices import Eviction, Mode
+from routecache_middleware.core.choices import Eviction, Mode, Word
+from routecache_middleware.core.override import Override
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.errors import ConfigurationError
-from routecache_middleware.wiring import config
-from routecache_middleware.wiring.config import configured_url, load_policy, load_settings
+from routecache_middleware.wiring.config import (
+    configured_url,
+    load_policy,
+    load_settings,
+    load_table,
+)
+from routecache_middleware.wiring.conversion import EXPECTED
 
 CANARY = "canary-7f3a-canary"
 
@@ -179,9 +186,10 @@ def test_no_setting_could_be_taken_for_one_of_the_policy_or_the_admin_app() -> N
 
 
 def test_every_kind_of_setting_has_words_for_what_it_should_be() -> None:
-    hints = {**get_type_hints(Settings), **get_type_hints(CachePolicy)}
-    enums = {"mode", "decision_scope", "tenancy", "eviction", "compression"}
-    assert {hints[name] for name in hints.keys() - enums} == set(config._EXPECTED)
+    records = (Settings, CachePolicy, Override)
+    held = {hint for one in records for hint in get_type_hints(one).values()}
+    held -= {tuple[Override, ...], get_type_hints(CachePolicy)["decide"]}
+    assert {hint for hint in held if get_origin(hint) is not Word} == EXPECTED.keys()
 
 
 @pytest.mark.parametrize(
@@ -255,6 +263,71 @@ def test_a_wrong_line_of_the_policy_is_named_with_its_table(tmp_path: Path) -> N
     where = f"stored_headers in [routecache.policy] of {path}: setting stored_headers is 'set-coo"
     assert str(caught.value).startswith(where)
     assert load_settings(toml_path=path, environ={}) == Settings()
+
+
+OVERRIDES = """
+[routecache]
+[[routecache.policy.overrides]]
+models = ["gpt-*"]
+ttl_s = 60
+max_temperature = inf
+cache_tool_calls = "auto"
+[[routecache.policy.overrides]]
+paths = "/live/*"
+is_cached = false
+finish_reasons = ["stop"]
+"""
+
+
+def test_overrides_are_tables_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text(OVERRIDES)
+    assert load_policy(toml_path=path, environ={}).overrides == (
+        Override(
+            models=frozenset({"gpt-*"}),
+            ttl_s=60,
+            max_temperature=math.inf,
+            cache_tool_calls="auto",
+        ),
+        Override(paths=frozenset({"/live/*"}), is_cached=False, finish_reasons=frozenset({"stop"})),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("ttl_s = 60", "ttl = 60", "there is no setting named 'ttl'; did you mean ttl_s?"),
+        ("ttl_s = 60", 'ttl_s = "long"', "setting ttl_s is 'long'; it has to be a number"),
+        ("ttl_s = 60", "ttl_s = -1", "setting ttl_s is -1.0; it has to be a finite number"),
+        ("is_cached = false", "is_cached = 3", "setting is_cached is 3; it has to be true or"),
+    ],
+)
+def test_a_wrong_line_of_an_override_is_named_with_its_number(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text(OVERRIDES.replace(old, new))
+    with pytest.raises(ConfigurationError) as caught:
+        load_policy(toml_path=path, environ={})
+    name, number = new.partition(" ")[0], 2 if "is_cached" in old else 1
+    where = f"{name} in number {number} of overrides in [routecache.policy] of {path}: "
+    assert str(caught.value).startswith(where + expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("overrides = 5", "a list of tables: [[routecache.policy.overrides]]"),
+        ("overrides = [5]", "a list of tables: [[routecache.policy.overrides]]"),
+        ('decide = "module:function"', "given in code: no file can hold it"),
+    ],
+)
+def test_what_a_file_cannot_say_is_refused(tmp_path: Path, line: str, expected: str) -> None:
+    path = tmp_path / "routecache.toml"
+    path.write_text(f"[routecache.policy]\n{line}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load_policy(toml_path=path, environ={})
+    assert str(caught.value).endswith(f"; it has to be {expected}")
 
 
 @pytest.mark.parametrize("variable", ["ROUTECACHE_RESULT_TTL", "ROUTECACHE_POLICY_MAX_TEMP"])
@@ -389,7 +462,7 @@ def test_an_adapters_table_follows_the_same_order_of_precedence(tmp_path: Path) 
     path.write_text("[routecache.litellm]\ndepth = 2\nnames = ['file']\nis_lively = true", "utf-8")
     table = {"litellm": {"depth": 3, "names": "host"}}
     environ = {"ROUTECACHE_LITELLM_DEPTH": "4"}
-    load = partial(config.load_table, Knobs, "litellm", toml_path=path)
+    load = partial(load_table, Knobs, "litellm", toml_path=path)
     assert load(environ={}).depth == 2
     assert load(environ={}, table=table) == Knobs(
         depth=3, names=frozenset({"host"}), is_lively=True
@@ -423,4 +496,4 @@ def test_an_adapters_options_are_no_settings_of_the_cache() -> None:
     environ = {"ROUTECACHE_LITELLM_DEPTH": "4"}
     assert load_settings(environ=environ) == Settings()
     with pytest.raises(ConfigurationError, match=r"ROUTECACHE_LITELLM_DETPH.*did you mean depth"):
-        config.load_table(Knobs, "litellm", environ={"ROUTECACHE_LITELLM_DETPH": "4"})
+        load_table(Knobs, "litellm", environ={"ROUTECACHE_LITELLM_DETPH": "4"})

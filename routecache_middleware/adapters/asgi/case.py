@@ -10,6 +10,7 @@ from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import BypassReason, MissReason, RoutingDecision
+from routecache_middleware.core.overrides import RequestPolicy
 from routecache_middleware.core.plan import Proceed
 from routecache_middleware.engine.identify import Identified
 from routecache_middleware.engine.lookup import Lookup
@@ -31,6 +32,7 @@ class Case(msgspec.Struct):
         decision: The routing decision, when there is a router.
         directives: What the client asks of the cache.
         ttl_s: How long it asks for the answer to be fresh, or None.
+        policy: What holds for it.
         model: The model to ask: the decision's, or the one requested.
         tenant: Whose entries it may see.
         key: Key of its answer.
@@ -54,6 +56,7 @@ class Case(msgspec.Struct):
     decision: RoutingDecision | None = None
     directives: Directives = NO_DIRECTIVES
     ttl_s: float | None = None
+    policy: RequestPolicy | None = None
     model: str = ""
     tenant: str = ""
     key: CacheKey = CacheKey("")

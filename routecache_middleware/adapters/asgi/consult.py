@@ -12,17 +12,16 @@ from routecache_middleware.adapters.asgi.answers import not_cached
 from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
+from routecache_middleware.adapters.asgi.heeding import heed, policy_forbids, request_of
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
-from routecache_middleware.core.body_directives import BODY_FIELD, BodyDirectives
 from routecache_middleware.core.choices import Mode, Tenancy
-from routecache_middleware.core.directives import Directives, both
+from routecache_middleware.core.directives import Directives
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
-from routecache_middleware.core.request import LLMRequest
-from routecache_middleware.core.splice import remove_member, replace_model
+from routecache_middleware.core.splice import replace_model
 from routecache_middleware.engine.identify import Identified
 
 __all__ = ["consult"]
@@ -85,29 +84,15 @@ async def _understand(
     case.found, case.model = found, found.parsed.model
     case.tenant = _tenant(parts, head)
     if found.asked is not None:
-        body = await _heed(parts, case, head, found.asked, body)
+        body = await heed(parts, case, head, found.asked, body)
     is_open = not head.context.model  # what the path names cannot be changed in the body
     if is_open and parts.routing is not None and parts.routing.wants(found.parsed.model):
         trouble = await _route(parts, case, head, found, body)
         if trouble is not None:
             return trouble
     # In that mode it was read only because there is a router.
-    return BypassReason.DISABLED if engine.mode is _OFF else head.refusal
-
-
-async def _heed(
-    parts: Parts, case: Case, head: RequestHead, asked: BodyDirectives, body: bytes
-) -> bytes:
-    """Take in what the body asks of the cache, and return the body to forward: without that."""
-    case.directives = both(head.directives, asked.directives)
-    if asked.is_opted_in is False:
-        case.directives = dataclasses.replace(case.directives, no_cache=True, no_store=True)
-    case.ttl_s = asked.ttl_s if head.ttl_s is None else head.ttl_s
-    if head.is_signed:
-        return body
-    limit = parts.engine.settings.hash_in_thread_bytes
-    case.body = await spliced(remove_member, body, BODY_FIELD, in_thread_bytes=limit)
-    return case.body
+    refusal = BypassReason.DISABLED if engine.mode is _OFF else head.refusal
+    return refusal or policy_forbids(parts, case, found, body)
 
 
 def _tenant(parts: Parts, head: RequestHead) -> str:
@@ -122,15 +107,7 @@ async def _route(
     routing = parts.routing
     if routing is None or head.is_signed:
         return BypassReason.SIGNED
-    request = LLMRequest(
-        model=found.parsed.model,
-        dialect=case.dialect.name,
-        path=case.scope["path"],
-        mode=found.parsed.mode,
-        query_hash=found.fingerprint.decision,
-        tenant=case.tenant,
-        body=body,
-    )
+    request = request_of(case, found, body)
     try:
         if head.refusal is None:
             decision = await parts.cache.route(
@@ -162,7 +139,8 @@ async def _look_up(
 ) -> list[Message] | None:
     engine = parts.engine
     settings, mode = engine.settings, engine.mode
-    plan = plan_request(found.parsed, case.directives, settings, engine.policy, mode)
+    policy = engine.policy if case.policy is None else case.policy.policy
+    plan = plan_request(found.parsed, case.directives, settings, policy, mode)
     if isinstance(plan, Bypass):
         case.bypass = plan.reason
         return None

@@ -71,7 +71,7 @@ class QuickLane:
             and not settings.server_timing
             and not settings.previous_secrets  # their keys have to be looked up as well
             and settings.tenancy is Tenancy.PRINCIPAL
-            and engine.policy.max_temperature is None
+            and engine.policies.are_plain
         )
 
     def head(self, dialect: Dialect, scope: Scope) -> RequestHead | None:

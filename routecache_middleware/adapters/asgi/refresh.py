@@ -59,6 +59,7 @@ def _for_nobody(case: Case) -> Case:
         decision=case.decision,
         directives=case.directives,
         ttl_s=case.ttl_s,
+        policy=case.policy,
         model=case.model,
         tenant=case.tenant,
         key=case.key,

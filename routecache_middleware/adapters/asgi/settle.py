@@ -17,6 +17,7 @@ from routecache_middleware.core.models import (
     QueryResult,
     ResponseMode,
 )
+from routecache_middleware.core.overrides import RequestPolicy
 from routecache_middleware.core.plan import plan_store
 from routecache_middleware.core.records import Provenance, result_entry, with_models, with_tenant
 from routecache_middleware.core.targeted import ResponseDirectives
@@ -61,7 +62,7 @@ async def settle(
     reason, judgement = _objection(parts, case, leader, state), Judgement()
     if reason is None:
         judgement = await _judge(parts, case, found.parsed, leader.live.body())
-        reason = plan_store(judgement, found.parsed, engine.policy)
+        reason = plan_store(judgement, found.parsed, _policy(parts, case).policy)
     if reason is not None:
         engine.recorder.discarded(reason)
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
@@ -175,6 +176,10 @@ def _entry(
     return entry
 
 
+def _policy(parts: Parts, case: Case) -> RequestPolicy:
+    return case.policy or RequestPolicy(parts.engine.policy)
+
+
 def _lifetime_s(
     parts: Parts, case: Case, state: RouteCacheState, said: ResponseDirectives | None
 ) -> float:
@@ -183,8 +188,9 @@ def _lifetime_s(
         return state.ttl_s
     if said is not None and said.max_age_s is not None:
         return said.max_age_s
-    settings = parts.engine.settings
-    return lifetime_s(settings.result_ttl_s, case.ttl_s, most_s=settings.max_client_ttl_s)
+    settings, granted_s = parts.engine.settings, _policy(parts, case).ttl_s
+    granted_s = settings.result_ttl_s if granted_s is None else granted_s
+    return lifetime_s(granted_s, case.ttl_s, most_s=settings.max_client_ttl_s)
 
 
 def _stale_windows_s(parts: Parts, said: ResponseDirectives | None) -> tuple[float, float]:

@@ -87,7 +87,7 @@ class FastLane(CacheLayer):
                 cache=cache,
                 engine=engine,
                 heads=LaneHeads(engine.settings, engine.policy),
-                identifier=Identifier(engine.settings, engine.policy),
+                identifier=Identifier(engine.settings, engine.policy, heeds_bodies=False),
                 routing=None,
                 warn=WarnOnce(),
                 stored_headers=stored | _STORED_HEADERS,

@@ -1,0 +1,60 @@
+"""Heeding what a request's body asks of the cache, and what the operator's policy says of it."""
+
+import dataclasses
+
+from routecache_middleware.adapters.asgi.body import spliced
+from routecache_middleware.adapters.asgi.case import Case
+from routecache_middleware.adapters.asgi.head import RequestHead
+from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.core.body_directives import BODY_FIELD, BodyDirectives
+from routecache_middleware.core.directives import both
+from routecache_middleware.core.models import BypassReason
+from routecache_middleware.core.overrides import with_verdict
+from routecache_middleware.core.request import LLMRequest
+from routecache_middleware.core.splice import remove_member
+from routecache_middleware.engine.identify import Identified
+
+__all__ = ["heed", "policy_forbids", "request_of"]
+
+
+async def heed(
+    parts: Parts, case: Case, head: RequestHead, asked: BodyDirectives, body: bytes
+) -> bytes:
+    """Take in what the body asks of the cache, and return the body to forward: without that."""
+    case.directives = both(head.directives, asked.directives)
+    if asked.is_opted_in is False:
+        case.directives = dataclasses.replace(case.directives, no_cache=True, no_store=True)
+    case.ttl_s = asked.ttl_s if head.ttl_s is None else head.ttl_s
+    if head.is_signed:
+        return body
+    limit = parts.engine.settings.hash_in_thread_bytes
+    case.body = await spliced(remove_member, body, BODY_FIELD, in_thread_bytes=limit)
+    return case.body
+
+
+def policy_forbids(parts: Parts, case: Case, found: Identified, body: bytes) -> BypassReason | None:
+    """Find out what policy holds for a request; it may be that its answer is not cached at all."""
+    policies, path = parts.engine.policies, case.scope["path"]
+    held = case.policy = policies.for_request(found.parsed.model, path)
+    decide, is_opt_in = held.policy.decide, held.policy.opt_in
+    if decide is not None:
+        try:
+            held = case.policy = with_verdict(held, decide(request_of(case, found, body)))
+        except Exception as error:  # noqa: BLE001 - the callable is the user's; the request goes on uncached
+            parts.warn("the policy's decide", error)
+            return BypassReason.POLICY
+    has_asked = case.ttl_s is not None or (found.asked is not None and found.asked.is_opted_in)
+    return None if held.is_cached and (has_asked or not is_opt_in) else BypassReason.POLICY
+
+
+def request_of(case: Case, found: Identified, body: bytes) -> LLMRequest:
+    """Return the request as routers and policies see it."""
+    return LLMRequest(
+        model=found.parsed.model,
+        dialect=case.dialect.name,
+        path=case.scope["path"],
+        mode=found.parsed.mode,
+        query_hash=found.fingerprint.decision,
+        tenant=case.tenant,
+        body=body,
+    )
