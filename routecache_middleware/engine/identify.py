@@ -7,12 +7,14 @@ collision costs time, never correctness. It is bounded by ``memo_bytes``.
 import asyncio
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import msgspec
 import xxhash
 
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
+from routecache_middleware.core.explain import Explanation, explain
 from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
@@ -68,12 +70,42 @@ class Identifier:
         seen = self.recall(context, body)
         if seen is not None:
             return seen
-        if len(body) > self._settings.hash_in_thread_bytes:
-            found = await asyncio.to_thread(self._identify, dialect, context, body)
-        else:
-            found = self._identify(dialect, context, body)
+        found = await self.examine(dialect, context, body)
         self._remember(_digest(body, self._seed), body, context, found)
         return found
+
+    async def examine(
+        self, dialect: Dialect, context: KeyContext, body: bytes
+    ) -> Identified | BypassReason:
+        """As :meth:`identify`, without remembering anything."""
+        if len(body) > self._settings.hash_in_thread_bytes:
+            return await asyncio.to_thread(self._identify, dialect, context, body)
+        return self._identify(dialect, context, body)
+
+    def explain(self, dialect: Dialect, context: KeyContext, body: bytes) -> Explanation:
+        """Say by name what counts in the hashes of a body that :meth:`identify` accepts.
+
+        Raises:
+            DoubtfulJSONError: It does not accept this one.
+        """
+        return explain(
+            decode(body),
+            dialect=dialect,
+            context=context,
+            ignored=self._policy.ignored_fields,
+            scope=self._settings.decision_scope,
+            router_version=self._settings.router_version,
+            secret=self._settings.secret,
+        )
+
+    def recent(self) -> Iterator[tuple[bytes, KeyContext, Identified]]:
+        """Yield the requests that are remembered, of all tenants, the one learnt last first.
+
+        To be used up before the event loop goes on.
+        """
+        for body, context, found in reversed(self._memo.values()):
+            if isinstance(found, Identified):
+                yield body, context, found
 
     def _identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
