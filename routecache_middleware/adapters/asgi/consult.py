@@ -21,7 +21,7 @@ from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.core.splice import replace_model
 from routecache_middleware.engine.identify import Identified
 
-__all__ = ["consult"]
+__all__ = ["consult", "entry_tenant"]
 
 _SHARED_TENANT = "shared"
 # Members of an Enum are slow to read from their class on Python 3.11: 75 ns each.
@@ -78,7 +78,7 @@ async def _understand(
     if isinstance(found, BypassReason):
         return found
     case.found, case.model = found, found.parsed.model
-    case.tenant = _tenant(parts, head)
+    case.tenant = entry_tenant(parts, head)
     is_open = not head.context.model  # what the path names cannot be changed in the body
     if is_open and parts.routing is not None and parts.routing.wants(found.parsed.model):
         trouble = await _route(parts, case, head, found, body)
@@ -88,7 +88,8 @@ async def _understand(
     return BypassReason.DISABLED if engine.mode is _OFF else head.refusal
 
 
-def _tenant(parts: Parts, head: RequestHead) -> str:
+def entry_tenant(parts: Parts, head: RequestHead) -> str:
+    """Return whose entries a request may see: its own tenant's, or those that all share."""
     if parts.engine.settings.tenancy is not _SHARED or head.tenant != head.principal:
         return head.tenant
     return _SHARED_TENANT
