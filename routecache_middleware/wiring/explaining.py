@@ -39,6 +39,7 @@ _UNDECIDED = (
 )
 _SERVED = "The stored answer is served."
 _SERVED_STALE = "The stored answer is served although it is past its lifetime, and is made anew."
+_REFUSED = "The client takes only a stored answer (only-if-cached), so it gets status 504."
 _SHARED = "The answer is being made right now, for another request, which this one would share."
 
 
@@ -48,14 +49,26 @@ async def explain(setup: Setup, question: Question) -> RequestExplanation:
     try:
         understood = await understand(setup, question)
         if isinstance(understood, RequestExplanation):
-            return understood
+            return _unless_refused(setup, question, understood)
         with open_budget(setup.engine.settings.coordinator_timeout_s):
-            return await _Inquiry(setup, inspector, question, understood).run()
+            said = await _Inquiry(setup, inspector, question, understood).run()
+        return _unless_refused(setup, question, said)
     except Exception as error:  # noqa: BLE001 - a dialect of the user's, or a wrong setting
         said = RequestExplanation(outcome=Outcome.BYPASS, dialect=question.dialect.name)
         kind = type(error).__name__
         trouble = f"{kind}: {error}" if isinstance(error, ConfigurationError) else kind
         return replace(bypassed(said, BypassReason.INTERNAL_ERROR), trouble=trouble)
+
+
+def _unless_refused(
+    setup: Setup, question: Question, said: RequestExplanation
+) -> RequestExplanation:
+    """Say of a request that takes only a stored answer that it is not forwarded."""
+    is_served = said.outcome in (Outcome.HIT, Outcome.STALE)
+    is_on = setup.engine.mode not in (Mode.SHADOW, Mode.OFF)
+    if is_served or not (is_on and question.directives.only_if_cached):
+        return said
+    return replace(said, outcome=Outcome.MISS, because=f"{said.because} {_REFUSED}")
 
 
 class _Inquiry:

@@ -60,6 +60,9 @@ CASES: dict[str, Case] = {
     "both": (ask(), [KEY, (b"cache-control", b"no-cache, no-store")]),
     "young": (ask(), [KEY, (b"cache-control", b"max-age=0")]),
     "younger": (ask(), [KEY, (b"cache-control", b"max-age=5")]),
+    "only if there": (ask(), [KEY, (b"cache-control", b"only-if-cached")]),
+    "only if there, but is not": (ask("never"), [KEY, (b"cache-control", b"only-if-cached")]),
+    "only if there, but never is": (b"{", [KEY, (b"cache-control", b"only-if-cached")]),
     "invalid": (b"{", [KEY]),
     "no form": (b"{}", [KEY]),
     "twice": (b'{"model":"m","model":"n","messages":[]}', [KEY]),
@@ -112,6 +115,10 @@ async def test_what_it_says_is_what_happens(
         await settle()
         if got.outcome is None:  # off: it passed through untouched
             assert (setup, has_router, said.reason) == ("off", False, "disabled")
+            continue
+        assert ("gets status 504" in said.because) == (got.status == 504), name
+        if got.status == 504:
+            assert (said.outcome, got.outcome) == ("miss", "MISS")
             continue
         if "router is asked first" in said.because:  # nobody knows what it will say
             assert got.get("x-routecache-decision") == "MISS"
@@ -460,6 +467,7 @@ async def test_an_operator_names_the_tenant_instead_of_having_its_credentials(
     assert said.outcome is Outcome.HIT
     assert (await why(mw, headers=(), tenant="else")).reason == "absent"
     assert (await why(mw, headers=())).reason == "no-principal"
+    assert (await why(mw, tenant="")).reason == "no-principal"
     shared = gateway(tenancy="shared")
     await fetch(shared)
     assert (await why(shared)).tenant == "shared"

@@ -12,7 +12,7 @@ from routecache_middleware.adapters.asgi.types import Scope
 from routecache_middleware.core.choices import Tenancy
 from routecache_middleware.core.directives import parse_ttl
 from routecache_middleware.core.explanation import RequestExplanation
-from routecache_middleware.core.models import Outcome
+from routecache_middleware.core.models import BypassReason, Outcome
 from routecache_middleware.core.reasons import NotOurs, meaning
 from routecache_middleware.wiring.explaining import explain
 from routecache_middleware.wiring.explanations import GivenHeaders
@@ -65,7 +65,8 @@ class Explainer:
         head = reader.read(dialect, scope)
         if tenant is not None:
             former = (tenant,) * len(engine.settings.previous_secrets)
-            head = replace(head, tenant=tenant, former_tenants=former, refusal=None)
+            refusal = None if tenant else BypassReason.NO_PRINCIPAL
+            head = replace(head, tenant=tenant, former_tenants=former, refusal=refusal)
         allowed = entry_tenant(self._parts, head) if tenant is None else tenant
         is_own = allowed == head.tenant
         question = Question(
