@@ -1,6 +1,5 @@
 """What would become of a request, and why: said without doing it (issue 5.3)."""
 
-import json
 from typing import Any
 
 import pytest
@@ -22,11 +21,6 @@ PLAIN = ask()
 async def why(mw: RouteCacheMiddleware, body: bytes = PLAIN, **more: Any) -> RequestExplanation:
     """Explain a request of the usual caller."""
     return await mw.explain(body=body, **{"path": PATH, "headers": [KEY], **more})
-
-
-def asking(fields: dict[str, object]) -> bytes:
-    """Return a request with further fields, whatever their names."""
-    return json.dumps(json.loads(PLAIN) | fields).encode()
 
 
 # What it says is what happens.

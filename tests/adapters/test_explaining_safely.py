@@ -22,7 +22,6 @@ from tests.support.apps import ScriptedApp
 from tests.support.asgi import KEY, PATH, Pair, fetch, scope_of
 from tests.support.chat import ask, completion
 
-OTHER = (b"authorization", b"Bearer key-2")
 PLAIN = ask()
 
 
