@@ -13,7 +13,7 @@ import pytest
 
 import routecache_middleware
 from routecache_middleware import RouteCache
-from routecache_middleware.core.models import BypassReason, Outcome
+from routecache_middleware.core.models import BypassReason, DiscardReason, MissReason, Outcome
 from routecache_middleware.core.settings import PROFILES
 from tests.support.readme_tables import README, RECORDS, filled, meanings
 
@@ -35,6 +35,19 @@ def test_the_code_in_the_readme_runs(block: str) -> None:
 
 async def _finish(coroutine: Coroutine[Any, Any, object]) -> None:
     await coroutine
+
+
+PRINTS = re.findall(r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_what_the_readme_says_that_its_code_prints_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert PRINTS
+    for block, printed in PRINTS:
+        # The pattern may have begun at an earlier block; the one that prints is the last.
+        test_the_code_in_the_readme_runs(block.rpartition("```python\n")[2])
+        assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -59,8 +72,9 @@ def test_every_public_method_is_documented() -> None:
     assert [name for name in methods if f"`{name}" not in TEXT and name != "settings"] == []
 
 
-def test_every_bypass_reason_is_documented() -> None:
-    assert [str(reason) for reason in BypassReason if f"`{reason}`" not in TEXT] == []
+def test_every_reason_is_documented() -> None:
+    reasons = [*BypassReason, *MissReason, *DiscardReason]
+    assert [str(reason) for reason in reasons if f"`{reason}`" not in TEXT] == []
 
 
 def test_every_outcome_that_clients_can_see_is_documented() -> None:

@@ -8,11 +8,11 @@ how old an answer may be. What has the wrong type is passed over, as it is there
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
+from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, both
 
-__all__ = ["BODY_FIELD", "BodyDirectives", "read_body_directives"]
+__all__ = ["BODY_FIELD", "BodyDirectives", "has_asked", "read_body_directives", "with_body"]
 
 BODY_FIELD = "cache"
 _MAX_DELTA_S = 2**31
@@ -56,6 +56,21 @@ def read_body_directives(payload: Mapping[str, object]) -> BodyDirectives | None
         ttl_s=_seconds(found.get("ttl")),
         is_opted_in=use if isinstance(use, bool) else None,
     )
+
+
+def with_body(said: Directives, asked: BodyDirectives | None) -> Directives:
+    """Return what a request asks for in its head (``said``) and in its body together."""
+    if asked is None:
+        return said
+    directives = both(said, asked.directives)
+    if asked.is_opted_in is False:
+        return replace(directives, no_cache=True, no_store=True)
+    return directives
+
+
+def has_asked(ttl_s: float | None, asked: BodyDirectives | None) -> bool:
+    """Whether a request asks to be cached."""
+    return ttl_s is not None or (asked is not None and asked.is_opted_in is True)
 
 
 def _seconds(value: object) -> float | None:

@@ -256,6 +256,16 @@ class Engine(Judge):
         plans = map(self.judge, keys, fetched.entries)
         return [plan.entry if isinstance(plan, Serve) else None for plan in plans]
 
+    async def inspect(self, keys: Sequence[CacheKey]) -> Sequence[Entry | None]:
+        """Return what is stored, useful or not, without counting or tracing.
+
+        Raises:
+            Exception: Whatever the coordinator raised.
+        """
+        fetched = await self.coordinator.fetch(keys, self.table.position)
+        self._learn(fetched)
+        return fetched.entries
+
     async def put(
         self, key: CacheKey, entry: Entry, *, verb: str = "", lease: Lease | None = None
     ) -> Placing:

@@ -7,6 +7,7 @@ collision costs time, never correctness. It is bounded by ``memo_bytes``.
 import asyncio
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import msgspec
 import xxhash
@@ -18,6 +19,7 @@ from routecache_middleware.core.body_directives import (
 )
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
+from routecache_middleware.core.explain import Explanation, explain
 from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
@@ -85,23 +87,50 @@ class Identifier:
         seen = self.recall(context, body)
         if seen is not None:
             return seen
-        if len(body) > self._settings.hash_in_thread_bytes:
-            found = await asyncio.to_thread(self._identify, dialect, context, body)
-        else:
-            found = self._identify(dialect, context, body)
+        found = await self.examine(dialect, context, body)
         self._remember(_digest(body, self._seed), body, context, found)
         return found
+
+    async def examine(
+        self, dialect: Dialect, context: KeyContext, body: bytes
+    ) -> Identified | BypassReason:
+        """As :meth:`identify`, without remembering anything."""
+        if len(body) > self._settings.hash_in_thread_bytes:
+            return await asyncio.to_thread(self._identify, dialect, context, body)
+        return self._identify(dialect, context, body)
+
+    def explain(self, dialect: Dialect, context: KeyContext, body: bytes) -> Explanation:
+        """Say by name what counts in the hashes of a body that :meth:`identify` accepts.
+
+        Raises:
+            DoubtfulJSONError: It does not accept this one.
+        """
+        payload, context, _ = self._read(context, body)
+        return explain(
+            payload,
+            dialect=dialect,
+            context=context,
+            ignored=self._policy.ignored_fields,
+            scope=self._settings.decision_scope,
+            router_version=self._settings.router_version,
+            secret=self._settings.secret,
+        )
+
+    def recent(self) -> Iterator[tuple[bytes, KeyContext, Identified]]:
+        """Yield the requests that are remembered, of all tenants, the one learnt last first.
+
+        To be used up before the event loop goes on.
+        """
+        for body, context, found in reversed(self._memo.values()):
+            if isinstance(found, Identified):
+                yield body, context, found
 
     def _identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
         named = context.model
         try:
-            payload = decode(body)
-            asked = read_body_directives(payload) if self._heeds_bodies else None
-            if asked is not None:
-                payload = {name: v for name, v in payload.items() if name != BODY_FIELD}
-                context = _within(context, asked.namespace)
+            payload, context, asked = self._read(context, body)
             # Hashed is what was sent: a model in the body that the path overrules still counts.
             parsed = dialect.parse({**payload, "model": named} if named else payload)
             if parsed is None:
@@ -122,6 +151,17 @@ class Identifier:
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
         return Identified(parsed, hashes[0], tuple(hashes[1:]), asked)
+
+    def _read(
+        self, context: KeyContext, body: bytes
+    ) -> tuple[dict[str, object], KeyContext, BodyDirectives | None]:
+        """Return a request without what it asks of the cache, and that."""
+        payload = decode(body)
+        asked = read_body_directives(payload) if self._heeds_bodies else None
+        if asked is None:
+            return payload, context, None
+        payload = {name: value for name, value in payload.items() if name != BODY_FIELD}
+        return payload, _within(context, asked.namespace), asked
 
     def _remember(
         self, slot: int, body: bytes, context: KeyContext, found: Identified | BypassReason

@@ -27,6 +27,7 @@ from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.build import build_engine
 from routecache_middleware.wiring.config import configured_url, load_policy, load_settings
 from routecache_middleware.wiring.eligibility import Chooser, Eligible
+from routecache_middleware.wiring.explanations import Explains, Explanations
 from routecache_middleware.wiring.invalidation import Invalidations
 from routecache_middleware.wiring.nodes import Nodes
 from routecache_middleware.wiring.records import (
@@ -39,7 +40,7 @@ from routecache_middleware.wiring.wants import WantedDecision, WantedMetadata, W
 __all__ = ["RouteCache"]
 
 
-class RouteCache(Records, Invalidations, Nodes):
+class RouteCache(Records, Invalidations, Nodes, Explanations):
     """Routing decisions, answers, model metadata and load metrics behind one object.
 
     Nothing is opened before ``open()`` (or ``async with``, or the first use). Methods take their
@@ -98,6 +99,7 @@ class RouteCache(Records, Invalidations, Nodes):
                 clock=clock,
             )
         )
+        self.explainer: Explains | None = None
         self._chooser = Chooser()
         self._decisions: SingleFlight[RoutingDecision] = SingleFlight(self.engine.clock)
         self._results: SingleFlight[QueryResult] = SingleFlight(self.engine.clock)

@@ -113,3 +113,39 @@ async def test_a_model_in_the_body_counts_in_the_key_even_when_the_path_overrule
     one, other = [await identified(made, ask(model=name), AZURE) for name in ("a", "b")]
     assert one.parsed.model == other.parsed.model == "gpt"
     assert one.fingerprint.result != other.fingerprint.result
+
+
+async def test_what_is_examined_is_not_remembered() -> None:
+    made = identifier()
+    found = await made.examine(DIALECT, HERE, ask())
+    assert isinstance(found, Identified)
+    assert made.recall(HERE, ask()) is None
+    assert await made.identify(DIALECT, HERE, ask()) == found
+
+
+@pytest.mark.parametrize("context", [HERE, AZURE])
+@pytest.mark.parametrize(
+    "body",
+    [
+        ask(),
+        ask(temperature=1.0, user="u", metadata={}, something_new=[1.5]),
+        ask(cache={"no-cache": True, "ttl": 5, "namespace": "n"}),
+        ask(cache="of another kind"),
+    ],
+)
+async def test_what_is_explained_is_what_is_hashed(body: bytes, context: KeyContext) -> None:
+    """Whatever a field of the body is for: the parts that are named are those of the key."""
+    made = identifier(secret=b"s" * 16, router_version="7", decision_scope="conversation")
+    found = await identified(made, body, context)
+    assert made.explain(DIALECT, context, body).fingerprint == found.fingerprint
+
+
+async def test_recent_requests_are_those_remembered_the_latest_first() -> None:
+    made = identifier()
+    for seed in (1, 2, 1):
+        await identified(made, ask(seed=seed))
+    await made.identify(DIALECT, HERE, b"{")
+    assert [(body, context) for body, context, _ in made.recent()] == [
+        (ask(seed=2), HERE),
+        (ask(seed=1), HERE),
+    ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from routecache_middleware import CachePolicy, Settings
 from routecache_middleware.adapters.litellm.options import Options
 from routecache_middleware.core.dialect import field_table
+from routecache_middleware.core.reasons import reason_table
 from routecache_middleware.dialects.table import DIALECTS, load
 
 README = Path(__file__).parents[2] / "README.md"
@@ -58,7 +59,8 @@ def fields() -> str:
 def filled(text: str) -> str:
     """Return the README's text with its tables made anew."""
     made = {f"<!-- table: {record.__name__} -->": table(record) for record in RECORDS}
-    for mark, content in {**made, "<!-- fields -->": fields()}.items():
+    more = {"<!-- fields -->": fields(), "<!-- reasons -->": reason_table()}
+    for mark, content in (made | more).items():
         before, _, rest = text.partition(mark)
         _, _, after = rest.partition("<!-- end -->")
         text = f"{before}{mark}\n{content}\n<!-- end -->{after}"

@@ -23,6 +23,7 @@ from routecache_middleware import (
 )
 
 if TYPE_CHECKING:
+    from routecache_middleware.adapters.asgi import RequestExplanation
     from routecache_middleware.core.cluster import ClusterStats
 
 Message = MutableMapping[str, Any]
@@ -218,3 +219,23 @@ def middleware(cache: RouteCache) -> None:
         app, url="memory://", settings=Settings(), policy=CachePolicy(), router=plain_router
     )
     _ = (short, full, own)
+
+
+async def explaining(cache: RouteCache, app: RouteCacheMiddleware, scope: Message) -> None:
+    explained: Sequence[RequestExplanation] = [
+        await cache.explain(path="/v1/chat/completions", body=b"{}", headers={"x-api-key": "k"}),
+        await app.explain(
+            path="/v1/chat/completions",
+            body=b"{}",
+            headers=[(b"x-api-key", b"k")],
+            query_string=b"a=1",
+            tenant="t",
+            neighbour=b"{}",
+            full=True,
+        ),
+        await app.explain_scope(scope, b"{}", tenant="t"),
+    ]
+    reasons: Sequence[tuple[str, str, str]] = [(e.outcome, e.reason, e.because) for e in explained]
+    near = explained[0].neighbour
+    differs: tuple[str, ...] = () if near is None else near.differs
+    _ = (reasons, differs)

@@ -2,5 +2,6 @@
 
 from routecache_middleware.adapters.asgi.middleware import RouteCacheMiddleware
 from routecache_middleware.adapters.asgi.state import RouteCacheState
+from routecache_middleware.core.explanation import RequestExplanation
 
-__all__ = ["RouteCacheMiddleware", "RouteCacheState"]
+__all__ = ["RequestExplanation", "RouteCacheMiddleware", "RouteCacheState"]

@@ -24,7 +24,7 @@ from routecache_middleware.core.plan import Bypass, Serve, plan_request
 from routecache_middleware.core.splice import replace_model
 from routecache_middleware.engine.identify import Identified
 
-__all__ = ["consult"]
+__all__ = ["consult", "entry_tenant"]
 
 _SHARED_TENANT = "shared"
 # Members of an Enum are slow to read from their class on Python 3.11: 75 ns each.
@@ -82,7 +82,7 @@ async def _understand(
     if isinstance(found, BypassReason):
         return found
     case.found, case.model = found, found.parsed.model
-    case.tenant = _tenant(parts, head)
+    case.tenant = entry_tenant(parts, head)
     if found.asked is not None:
         body = await heed(parts, case, head, found.asked, body)
     is_open = not head.context.model  # what the path names cannot be changed in the body
@@ -95,7 +95,8 @@ async def _understand(
     return refusal or policy_forbids(parts, case, found, body)
 
 
-def _tenant(parts: Parts, head: RequestHead) -> str:
+def entry_tenant(parts: Parts, head: RequestHead) -> str:
+    """Return whose entries a request may see: its own tenant's, or those that all share."""
     if parts.engine.settings.tenancy is not _SHARED or head.tenant != head.principal:
         return head.tenant
     return _SHARED_TENANT

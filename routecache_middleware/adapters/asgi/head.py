@@ -98,14 +98,21 @@ class RequestHead(msgspec.Struct, frozen=True):
 class HeadReader:
     """Reads heads; holds no per-request state beyond the memo."""
 
-    def __init__(self, settings: Settings, policy: CachePolicy, tenant_of: TenantOf | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policy: CachePolicy,
+        tenant_of: TenantOf | None,
+        *,
+        is_quiet: bool = False,
+    ) -> None:
         self._settings = settings
         self._tenant_of = tenant_of
         self._credentials = CREDENTIAL_HEADERS | _encode(settings.credential_headers)
         self._semantics = _CONTENT_SEMANTICS | _encode(policy.key_headers)
         self._relevant = self._credentials | self._semantics | _SIGNATURES | _PLUMBING
         self._memo: OrderedDict[tuple[object, ...], RequestHead] = OrderedDict()
-        self._has_warned_of_tenant = self._has_warned_of_anonymous = False
+        self._has_warned_of_tenant = self._has_warned_of_anonymous = is_quiet
 
     def read(self, dialect: Dialect, scope: Scope) -> RequestHead:
         """Read the head of a request of a known dialect."""

@@ -1,13 +1,15 @@
 """Heeding what a request's body asks of the cache, and what the operator's policy says of it."""
 
-import dataclasses
-
 from routecache_middleware.adapters.asgi.body import spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.parts import Parts
-from routecache_middleware.core.body_directives import BODY_FIELD, BodyDirectives
-from routecache_middleware.core.directives import both
+from routecache_middleware.core.body_directives import (
+    BODY_FIELD,
+    BodyDirectives,
+    has_asked,
+    with_body,
+)
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.overrides import with_verdict
 from routecache_middleware.core.request import LLMRequest
@@ -21,9 +23,7 @@ async def heed(
     parts: Parts, case: Case, head: RequestHead, asked: BodyDirectives, body: bytes
 ) -> bytes:
     """Take in what the body asks of the cache, and return the body to forward: without that."""
-    case.directives = both(head.directives, asked.directives)
-    if asked.is_opted_in is False:
-        case.directives = dataclasses.replace(case.directives, no_cache=True, no_store=True)
+    case.directives = with_body(head.directives, asked)
     case.ttl_s = asked.ttl_s if head.ttl_s is None else head.ttl_s
     if head.is_signed:
         return body
@@ -43,8 +43,8 @@ def policy_forbids(parts: Parts, case: Case, found: Identified, body: bytes) -> 
         except Exception as error:  # noqa: BLE001 - the callable is the user's; the request goes on uncached
             parts.warn("the policy's decide", error)
             return BypassReason.POLICY
-    has_asked = case.ttl_s is not None or (found.asked is not None and found.asked.is_opted_in)
-    return None if held.is_cached and (has_asked or not is_opt_in) else BypassReason.POLICY
+    is_cached = held.is_cached and (not is_opt_in or has_asked(case.ttl_s, found.asked))
+    return None if is_cached else BypassReason.POLICY
 
 
 def request_of(case: Case, found: Identified, body: bytes) -> LLMRequest:

@@ -6,11 +6,13 @@ rate limits, access log, request ids and GZip, and above the code that calls the
 
 import logging
 
+from routecache_middleware.adapters.asgi.explaining import Explainer
 from routecache_middleware.adapters.asgi.head import HeadReader, TenantOf
 from routecache_middleware.adapters.asgi.layer import CacheLayer
 from routecache_middleware.adapters.asgi.lifespan import Lifespan
 from routecache_middleware.adapters.asgi.parts import Parts, Router, Routing, WarnOnce
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
+from routecache_middleware.core.explanation import RequestExplanation
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.dialects.table import match
@@ -18,6 +20,7 @@ from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.eligibility import Eligible
+from routecache_middleware.wiring.explanations import GivenHeaders
 
 __all__ = ["RouteCacheMiddleware"]
 
@@ -71,19 +74,19 @@ class RouteCacheMiddleware(CacheLayer):
             raise
         engine = self.cache.engine
         routed = engine.settings.routed_models
-        super().__init__(
-            Parts(
-                app=app,
-                cache=self.cache,
-                engine=engine,
-                heads=HeadReader(engine.settings, engine.policy, tenant),
-                identifier=Identifier(engine.settings, engine.policy),
-                routing=None if router is None else Routing(router, routed, eligible),
-                warn=WarnOnce(),
-                stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
-            ),
-            match,
+        parts = Parts(
+            app=app,
+            cache=self.cache,
+            engine=engine,
+            heads=HeadReader(engine.settings, engine.policy, tenant),
+            identifier=Identifier(engine.settings, engine.policy),
+            routing=None if router is None else Routing(router, routed, eligible),
+            warn=WarnOnce(),
+            stored_headers=frozenset(name.encode() for name in engine.policy.stored_headers),
         )
+        super().__init__(parts, match)
+        self._explainer = Explainer(parts, match, tenant)
+        self.cache.explainer = self._explainer.explain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -91,6 +94,80 @@ class RouteCacheMiddleware(CacheLayer):
             await Lifespan(self.cache, send).run(self._app, scope, receive)
         else:
             await super().__call__(scope, receive, send)
+
+    async def explain(
+        self,
+        *,
+        path: str,
+        body: bytes,
+        headers: GivenHeaders = (),
+        method: str = "POST",
+        query_string: bytes = b"",
+        root_path: str = "",
+        user: object = None,
+        tenant: str | None = None,
+        neighbour: bytes | None = None,
+        full: bool = False,
+    ) -> RequestExplanation:
+        """Say what would become of a request if it came now, and why; see :meth:`explain_scope`.
+
+        Args:
+            path: Its path, with the prefix that the app is mounted under, if any.
+            body: Its body.
+            headers: Its header fields: a mapping, or pairs; names in any case. Without a content
+                type it counts as JSON.
+            method: Its method.
+            query_string: Its query, raw.
+            root_path: ASGI ``root_path``.
+            user: ASGI ``scope["user"]``.
+            tenant: As for :meth:`explain_scope`, also for ``neighbour`` and ``full``.
+            neighbour: As there.
+            full: As there.
+        """
+        return await self._explainer.explain(
+            path=path,
+            body=body,
+            headers=headers,
+            method=method,
+            query_string=query_string,
+            root_path=root_path,
+            user=user,
+            tenant=tenant,
+            neighbour=neighbour,
+            full=full,
+        )
+
+    async def explain_scope(
+        self,
+        scope: Scope,
+        body: bytes,
+        *,
+        tenant: str | None = None,
+        neighbour: bytes | None = None,
+        full: bool = False,
+    ) -> RequestExplanation:
+        """Say what would become of a request if it came now, and why: hit, miss or bypass.
+
+        Nothing is counted, traced, stored or made; neither router nor app is asked. On a miss it
+        names the nearest stored answer and what tells the two requests apart. What it says is safe
+        to log: no prompt, no credential; only names of fields. It raises for nothing that a request
+        holds, and does not wait longer for a coordinator than a request does (the first time it may
+        have to be opened, for at most a second); what could not be found out it says.
+
+        Args:
+            scope: The request's ASGI scope; it is not changed.
+            body: Its whole body.
+            tenant: Whose answers to look among, instead of what the request's credentials, or the
+                ``tenant`` callable, say: for operators, who do not have those.
+            neighbour: The body of another request to the same path with the same headers, to be
+                compared with this one. None: on a miss the nearest that is stored is looked for,
+                among the requests that this process has read lately.
+            full: Show whole hashes, and the tenant as it is: what ``invalidate_query_result``
+                takes. Not for logs: names of tenants may be names of customers.
+        """
+        return await self._explainer.explain_scope(
+            scope, body, tenant=tenant, neighbour=neighbour, full=full
+        )
 
 
 def _cache(
