@@ -180,7 +180,7 @@ def test_no_setting_could_be_taken_for_one_of_the_policy_or_the_admin_app() -> N
 
 def test_every_kind_of_setting_has_words_for_what_it_should_be() -> None:
     hints = {**get_type_hints(Settings), **get_type_hints(CachePolicy)}
-    enums = {"mode", "decision_scope", "tenancy", "eviction", "compression"}
+    enums = {"mode", "decision_scope", "tenancy", "eviction", "compression", "replay"}
     assert {hints[name] for name in hints.keys() - enums} == set(config._EXPECTED)
 
 
