@@ -70,6 +70,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
         mode: Whether the client wants JSON or a stream.
         shape: Token of the exact wire form asked for: ``json``, ``stream``, ``stream+usage`` ...
         choices: How many answers were asked for: OpenAI's ``n``, for every prompt that there is.
+        inputs: How many things were asked about at once, such as documents to rank.
         temperature: Sampling temperature, or None when the request does not say.
         is_deterministic: The request asks for reproducible output (temperature 0, or a seed).
         bypass: Why the request can never be answered from a cache, or None.
@@ -79,6 +80,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     mode: ResponseMode
     shape: str
     choices: int = 1
+    inputs: int = 1
     temperature: float | None = None
     is_deterministic: bool = False
     bypass: BypassReason | None = None

@@ -74,6 +74,11 @@ DIALECTS: dict[str, Row] = {
         suffixes=("/v1/messages/count_tokens",),
         factory="routecache_middleware.dialects.anthropic_count_tokens:AnthropicCountTokens",
     ),
+    "rerank": Row(
+        suffixes=("/v1/rerank", "/v2/rerank", "/v1/reranking"),
+        paths=("/rerank",),
+        factory="routecache_middleware.dialects.rerank:Rerank",
+    ),
 }
 """Dialect name to row."""
 

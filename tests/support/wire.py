@@ -2,7 +2,8 @@
 
 ``tests/fixtures/<dialect>/`` has four folders; a file put into one is tested without further ado:
 
-- ``answers``: ``<name>.json`` and ``<name>.sse``, one answer in both forms;
+- ``answers``: ``<name>.json`` and ``<name>.sse``, one answer in both forms; where an API has no
+  streams, ``.json`` alone;
 - ``recorded``: answers as a real server sent them, each form by itself;
 - ``discarded``: ``<discard reason>.<name>.json`` or ``.sse``, what must not be stored;
 - ``requests``: request bodies.
