@@ -78,11 +78,11 @@ class Identifier:
     def _identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
-        named = context.model
+        said = _said(context)
         try:
             payload = decode(body)
             # Hashed is what was sent: a model in the body that the path overrules still counts.
-            parsed = dialect.parse({**payload, "model": named} if named else payload)
+            parsed = dialect.parse({**payload, **said} if said else payload)
             if parsed is None:
                 return BypassReason.INVALID_JSON
             secrets = (self._settings.secret, *self._settings.previous_secrets)
@@ -117,3 +117,9 @@ class Identifier:
             self._bytes -= len(oldest[0]) + _MEMO_OVERHEAD_BYTES
         self._memo[slot] = (body, context, found)
         self._bytes += cost
+
+
+def _said(context: KeyContext) -> dict[str, object]:
+    """Return what the path says and the body need not."""
+    said = {"model": context.model, "stream": context.form}
+    return {name: value for name, value in said.items() if value}
