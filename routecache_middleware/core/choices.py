@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
-__all__ = ["Compression", "DecisionScope", "Eviction", "Mode", "Tenancy", "Word"]
+__all__ = ["Compression", "DecisionScope", "Eviction", "Mode", "Replay", "Tenancy", "Word"]
 
 E = TypeVar("E", bound=StrEnum)
 W = TypeVar("W", bound=str)
@@ -45,6 +45,13 @@ class Compression(StrEnum):
 
     NONE = "none"
     ZSTD = "zstd"
+
+
+class Replay(StrEnum):
+    """How a stored stream is cut into ASGI messages; its bytes are the same either way."""
+
+    BURST = "burst"
+    ORIGINAL = "original"
 
 
 class Word(Generic[E, W]):

@@ -7,13 +7,24 @@ a call of ``register`` there: see ``examples/custom_dialect.py``.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
 from routecache_middleware.core.models import BypassReason, DiscardReason, ResponseMode
 
-__all__ = ["Dialect", "Field", "Judgement", "ParsedRequest", "Role", "field_table", "names"]
+__all__ = [
+    "Dialect",
+    "Field",
+    "Judgement",
+    "ParsedRequest",
+    "Place",
+    "Placed",
+    "Role",
+    "field_table",
+    "names",
+    "place_of",
+]
 
 
 class Role(StrEnum):
@@ -70,6 +81,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
         mode: Whether the client wants JSON or a stream.
         shape: Token of the exact wire form asked for: ``json``, ``stream``, ``stream+usage`` ...
         choices: How many answers were asked for: OpenAI's ``n``, for every prompt that there is.
+        inputs: How many things were asked about at once, such as documents to rank.
         temperature: Sampling temperature, or None when the request does not say.
         is_deterministic: The request asks for reproducible output (temperature 0, or a seed).
         bypass: Why the request can never be answered from a cache, or None.
@@ -79,6 +91,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     mode: ResponseMode
     shape: str
     choices: int = 1
+    inputs: int = 1
     temperature: float | None = None
     is_deterministic: bool = False
     bypass: BypassReason | None = None
@@ -106,6 +119,34 @@ class Judgement(msgspec.Struct, frozen=True):
     output_tokens: int = 0
 
 
+class Place(NamedTuple):
+    """Where a request was sent, as the key sees it.
+
+    Attributes:
+        path: The path; the same for all wire forms of one answer.
+        query: The query string; the same for all of them as well.
+        form: What path and query say of the wire form; :meth:`Dialect.parse` finds it as the member
+            ``stream``. Empty: the body says it.
+    """
+
+    path: str
+    query: bytes
+    form: str = ""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """What a dialect has besides whose wire form is said by the path and not by the body."""
+
+    def place(self, path: str, query: bytes) -> Place:
+        """Return where a request was sent, as the key sees it."""
+
+
+def place_of(dialect: object, path: str, query: bytes) -> Place:
+    """Return where a request of ``dialect`` was sent, as the key sees it."""
+    return dialect.place(path, query) if isinstance(dialect, Placed) else Place(path, query)
+
+
 class Dialect(Protocol):
     """One wire API."""
 
@@ -121,7 +162,8 @@ class Dialect(Protocol):
     def path_suffixes(self) -> tuple[str, ...]:
         """Whole trailing path segments, each starting with ``/``, under which it is served.
 
-        One ``{model}`` among them stands for the name of a model.
+        Google's verbs, as in ``:generateContent``, count as such. One ``{model}`` among them stands
+        for the name of a model.
         """
 
     @property
@@ -137,7 +179,11 @@ class Dialect(Protocol):
         """Those that change an answer but never a routing decision: see :func:`names`."""
 
     def parse(self, payload: Mapping[str, object]) -> ParsedRequest | None:
-        """Read a request; None when it does not have this API's form."""
+        """Read a request; None when it does not have this API's form.
+
+        What the path says of the model or of the wire form is there as ``model`` and ``stream``,
+        whatever the body says.
+        """
 
     def keyed(self, payload: Mapping[str, object]) -> Mapping[str, object]:
         """Return the request as the key sees it: requests that mean the same, made equal.

@@ -61,11 +61,12 @@ class KeyContext(msgspec.Struct, frozen=True):
     Attributes:
         dialect: Name of the dialect.
         root_path: ASGI ``root_path``.
-        path: ASGI ``path``.
+        path: ASGI ``path``, or what stands for it: see ``core.dialect.Place``.
         query: Raw query string.
         headers: Only those that change what an answer says, selected by the caller: lower-case
             names, in the order in which they came.
         model: The model that the path names, or empty. It is in the hashes as part of the path.
+        form: What the path says of the wire form, or empty. It is in no hash: one entry serves all.
     """
 
     dialect: str
@@ -74,6 +75,7 @@ class KeyContext(msgspec.Struct, frozen=True):
     query: bytes
     headers: tuple[tuple[bytes, bytes], ...]
     model: str = ""
+    form: str = ""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from routecache_middleware.core.choices import (
     DecisionScope,
     Eviction,
     Mode,
+    Replay,
     Tenancy,
     Word,
 )
@@ -111,6 +112,8 @@ class Settings:
             it is complete.
         compression: ``zstd`` or ``none``: how answers of 1 KB and more are kept in coordinators
             outside this process. ``zstd`` needs the extra of that name.
+        replay: How a stored stream is cut into messages. ``burst``: as few as possible, of up to 16
+            KiB. ``original``: each event by itself, as the upstream framed it.
         max_lag_bytes: How far the slowest reader of a shared live answer may fall behind before
             the app is held back.
         slow_reader_timeout_s: How long the app is held back before that reader is cut off.
@@ -158,6 +161,7 @@ class Settings:
     max_wait_s: float = 120.0
     stream_wait_s: float = 1.0
     compression: Word[Compression, Literal["none", "zstd"]] = Word(Compression.NONE)
+    replay: Word[Replay, Literal["burst", "original"]] = Word(Replay.BURST)
     max_lag_bytes: int = 1_048_576
     slow_reader_timeout_s: float = 5.0
     hash_in_thread_bytes: int = 65_536
@@ -242,6 +246,7 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "tenancy": Tenancy,
     "eviction": Eviction,
     "compression": Compression,
+    "replay": Replay,
 }
 _DURATIONS = (
     "routing_ttl_s",

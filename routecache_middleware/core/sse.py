@@ -5,15 +5,20 @@ and ``retry`` are dropped: no LLM API uses them. Everything works on bytes; all 
 so a border inside of a UTF-8 character does no harm.
 """
 
+import re
+from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["EventSplitter", "ServerSentEvent", "group_messages", "split_events"]
+__all__ = ["EventSplitter", "ServerSentEvent", "group_messages", "split_events", "split_frames"]
 
 _BOM = b"\xef\xbb\xbf"
 _CR = 13
 _LF = 10
 _LF_BORDERS = (b"\n\n",)
 _ALL_BORDERS = (b"\n\n", b"\n\r\n", b"\n\r", b"\r\r\n", b"\r\r")  # CRLF CRLF ends with the second
+_LF_BLANKS = re.compile(rb"\n\n+")
+# From the last byte of a line end on; atomic, so that a CRLF is never taken for two line ends.
+_ALL_BLANKS = re.compile(rb"[\r\n](?<!\r(?=\n))(?>\r\n|\n|\r)+")
 
 
 class ServerSentEvent(NamedTuple):
@@ -113,6 +118,18 @@ def group_messages(body: bytes, limit: int = 16_384) -> list[bytes]:
     if start < len(body):
         pieces.append(body[start:])
     return pieces
+
+
+def split_frames(body: bytes) -> list[bytes]:
+    """Cut a stored stream after every blank line: each event and each comment by itself.
+
+    The pieces joined are ``body``; what comes after the last blank line is the last piece.
+    """
+    blanks = _ALL_BLANKS if b"\r" in body else _LF_BLANKS
+    ends = [found.end() for found in blanks.finditer(body)]
+    if not ends or ends[-1] != len(body):
+        ends.append(len(body))
+    return [body[start:end] for start, end in pairwise([0, *ends]) if start < end]
 
 
 def _border(body: bytes, mark: bytes, start: int, end: int) -> int:

@@ -20,9 +20,10 @@ class Row(NamedTuple):
     """One dialect.
 
     Attributes:
-        suffixes: Whole trailing path segments under which it is served, under any prefix. One
-            ``{model}`` in it stands for one or more segments that name the model. They stand here
-            and not only on the dialect so that other paths load no dialect.
+        suffixes: Whole trailing path segments under which it is served, under any prefix; Google's
+            verbs, as in ``:generateContent``, count as such. One ``{model}`` in it stands for one
+            or more segments that name the model. They stand here and not only on the dialect so
+            that other paths load no dialect.
         factory: ``module:factory``, imported on first use, or the factory itself.
         paths: Whole paths under which it is served, as LiteLLM does it at its root: without a
             version, their words are too common to match under any prefix.
@@ -73,6 +74,15 @@ DIALECTS: dict[str, Row] = {
     "anthropic.count_tokens": Row(
         suffixes=("/v1/messages/count_tokens",),
         factory="routecache_middleware.dialects.anthropic_count_tokens:AnthropicCountTokens",
+    ),
+    "gemini": Row(
+        suffixes=("/models/{model}:generateContent", "/models/{model}:streamGenerateContent"),
+        factory="routecache_middleware.dialects.gemini:Gemini",
+    ),
+    "rerank": Row(
+        suffixes=("/v1/rerank", "/v2/rerank", "/v1/reranking"),
+        paths=("/rerank",),
+        factory="routecache_middleware.dialects.rerank:Rerank",
     ),
 }
 """Dialect name to row."""

@@ -128,11 +128,11 @@ class Identifier:
     def _identify(
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
-        named = context.model
+        said = _said(context)
         try:
             payload, context, asked = self._read(context, body)
             # Hashed is what was sent: a model in the body that the path overrules still counts.
-            parsed = dialect.parse({**payload, "model": named} if named else payload)
+            parsed = dialect.parse({**payload, **said} if said else payload)
             if parsed is None:
                 return BypassReason.INVALID_JSON
             secrets = (self._settings.secret, *self._settings.previous_secrets)
@@ -186,3 +186,9 @@ def _within(context: KeyContext, namespace: str) -> KeyContext:
         return context
     held = (b":namespace", namespace.encode("utf-8", "surrogatepass"))
     return msgspec.structs.replace(context, headers=(*context.headers, held))
+
+
+def _said(context: KeyContext) -> dict[str, object]:
+    """Return what the path says and the body need not."""
+    said = {"model": context.model, "stream": context.form}
+    return {name: value for name, value in said.items() if value}

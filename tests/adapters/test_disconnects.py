@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from routecache_middleware.adapters.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from routecache_middleware.core.sse import split_frames
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer, sse_answer
 from tests.support.asgi import Client, fetch, settle
@@ -206,6 +207,42 @@ async def test_long_streams_are_replayed_in_bursts(gateway: Gateway) -> None:
     assert 1 < len(hit.bodies) < 10
     assert all(m["more_body"] for m in hit.bodies[:-1])
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("count", [2, 300])
+async def test_streams_can_be_replayed_event_by_event(
+    gateway: Gateway, end: bytes, count: int
+) -> None:
+    """Short and long ones, comments and all, however the app had cut them: the same bytes."""
+    events = [piece.replace(b"\n", end) for piece in chunks(["word " * 20] * count)]
+    events.insert(2, b": still here" + 2 * end)
+    whole = b"".join(events)
+    app = ScriptedApp(sse_answer([whole[at : at + 1000] for at in range(0, len(whole), 1000)]))
+    mw = gateway(app, replay="original")
+    live = await fetch(mw, STREAM)
+    hit = await fetch(mw, STREAM)
+    assert (live.outcome, hit.outcome) == ("MISS", "HIT")
+    assert live.body == hit.body == whole
+    assert [message["body"] for message in hit.bodies] == events
+    assert [message["more_body"] for message in hit.bodies] == [True] * (len(events) - 1) + [False]
+    assert mw.cache.stats().result.hits == 1
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_json_is_one_message_in_either_way_of_replay(gateway: Gateway) -> None:
+    mw = gateway(replay="original")
+    live, hit = await fetch(mw), await fetch(mw)
+    assert (hit.outcome, hit.body, len(hit.bodies)) == ("HIT", live.body, 1)
+
+
+async def test_a_stream_made_of_json_is_replayed_event_by_event_too(gateway: Gateway) -> None:
+    mw = gateway(replay="original")
+    await fetch(mw)
+    hit = await fetch(mw, STREAM)
+    assert hit.outcome == "HIT"
+    assert [message["body"] for message in hit.bodies] == split_frames(hit.body)
+    assert len(hit.bodies) > 2
 
 
 async def test_a_hit_whose_client_is_gone_raises_as_the_app_would(gateway: Gateway) -> None:

@@ -103,6 +103,21 @@ async def test_a_count_of_tokens_is_kept(gateway: Gateway) -> None:
     assert len(app.calls) == 1
 
 
+async def test_a_ranking_is_kept_for_its_documents_alone(gateway: Gateway) -> None:
+    results = [{"index": 1, "relevance_score": 0.5}, {"index": 0, "relevance_score": 0.25}]
+    body = json.dumps({"results": results}).encode()
+    app = ScriptedApp(json_answer(body))
+    mw = gateway(app, policy=CachePolicy(max_temperature=0.0))
+    asks = [
+        json.dumps({"model": "m", "query": "q", "documents": documents}).encode()
+        for documents in (["a", "b"], ["a", "b"], ["b", "a"], ["a", "b", "c"], ["a", "b", "c"])
+    ]
+    got = [await fetch(mw, ask, path="/v2/rerank") for ask in asks]
+    assert [response.outcome for response in got] == ["MISS", "HIT", "MISS", "MISS", "MISS"]
+    assert {response.body for response in got} == {body}
+    assert mw.cache.stats().discards == {"incomplete": 2}
+
+
 @pytest.mark.parametrize(
     ("dialect", "shape"),
     [("anthropic.messages", "type"), ("openai.responses", "error")],

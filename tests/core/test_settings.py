@@ -10,6 +10,7 @@ from routecache_middleware.core.choices import (
     DecisionScope,
     Eviction,
     Mode,
+    Replay,
     Tenancy,
     Word,
 )
@@ -66,16 +67,19 @@ def test_each_layer_has_its_own_ttl() -> None:
         ("tenancy", Tenancy),
         ("eviction", Eviction),
         ("compression", Compression),
+        ("replay", Replay),
     ],
 )
 def test_plain_words_are_accepted_for_enums(
-    name: str, kind: type[Mode | DecisionScope | Tenancy | Eviction | Compression]
+    name: str, kind: type[Mode | DecisionScope | Tenancy | Eviction | Compression | Replay]
 ) -> None:
     for member in kind:
         assert getattr(Settings.profile("production", **{name: member.value}), name) is member
 
 
-@pytest.mark.parametrize("name", ["mode", "decision_scope", "tenancy", "eviction", "compression"])
+@pytest.mark.parametrize(
+    "name", ["mode", "decision_scope", "tenancy", "eviction", "compression", "replay"]
+)
 @pytest.mark.parametrize("value", ["sideways", 3, None])
 def test_a_word_that_is_none_of_the_choices_is_named_with_the_choices(
     name: str, value: object

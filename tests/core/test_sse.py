@@ -11,6 +11,7 @@ from routecache_middleware.core.sse import (
     ServerSentEvent,
     group_messages,
     split_events,
+    split_frames,
 )
 
 CASES: list[tuple[bytes, list[tuple[str, bytes]]]] = [
@@ -130,6 +131,30 @@ def test_an_event_longer_than_the_limit_is_cut_anywhere() -> None:
 def test_a_short_stream_is_one_piece_and_an_empty_one_is_none() -> None:
     assert group_messages(b"data: a\n\ndata: b\n\n") == [b"data: a\n\ndata: b\n\n"]
     assert group_messages(b"") == []
+
+
+@given(streams)
+def test_cutting_at_blank_lines_loses_nothing(body: bytes) -> None:
+    pieces = split_frames(body)
+    assert b"".join(pieces) == body
+    assert all(pieces)
+    splitter = EventSplitter()
+    found = [splitter.feed(piece) for piece in pieces]
+    assert all(len(events) <= 1 for events in found)
+    assert [event for events in found for event in events] == split_events(body)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_events_and_comments_are_pieces_of_their_own(end: bytes) -> None:
+    frames = [b"event: a\ndata: b\ndata: c\n\n", b": still here\n\n", b"data: d\n\n"]
+    frames = [frame.replace(b"\n", end) for frame in frames]
+    assert split_frames(b"".join(frames)) == frames
+    assert split_frames(b"".join(frames) + b"data: cut o") == [*frames, b"data: cut o"]
+
+
+def test_several_blank_lines_end_one_event() -> None:
+    assert split_frames(b"data: a\n\n\n\r\ndata: b\n\n") == [b"data: a\n\n\n\r\n", b"data: b\n\n"]
+    assert split_frames(b"") == []
 
 
 def test_a_limit_below_one_byte_is_refused() -> None:

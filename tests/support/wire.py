@@ -1,10 +1,13 @@
 """Fixtures of wire APIs, and what is done to each of them.
 
-``tests/fixtures/<dialect>/`` has four folders; a file put into one is tested without further ado:
+``tests/fixtures/<dialect>/`` has some of these folders; a file put into one is tested without
+further ado:
 
-- ``answers``: ``<name>.json`` and ``<name>.sse``, one answer in both forms;
+- ``answers``: ``<name>.json`` and ``<name>.sse``, one answer in both forms; where an API has no
+  streams, ``.json`` alone;
 - ``recorded``: answers as a real server sent them, each form by itself;
 - ``discarded``: ``<discard reason>.<name>.json`` or ``.sse``, what must not be stored;
+- ``streams``: whole streams of which no JSON can be made truthfully;
 - ``requests``: request bodies.
 """
 

@@ -2,14 +2,16 @@
 
 from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Headers, Message
+from routecache_middleware.core.choices import Replay
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.models import Entry, ResponseMode
-from routecache_middleware.core.sse import group_messages
+from routecache_middleware.core.sse import group_messages, split_frames
 
 __all__ = ["not_cached", "stored_answer"]
 
 _BURST_BYTES = 16_384
 _JSON = ResponseMode.JSON
+_BURST = Replay.BURST
 _CONTENT_TYPES = {
     ResponseMode.JSON: b"application/json",
     ResponseMode.STREAM: b"text/event-stream; charset=utf-8",
@@ -17,7 +19,13 @@ _CONTENT_TYPES = {
 
 
 def stored_answer(
-    entry: Entry, body: bytes, mode: ResponseMode, age_s: float, stamp: Stamp
+    entry: Entry,
+    body: bytes,
+    mode: ResponseMode,
+    age_s: float,
+    stamp: Stamp,
+    *,
+    replay: Replay = _BURST,
 ) -> list[Message]:
     """Serve ``body``, which is the entry's own or was made from it, in wire form ``mode``."""
     if mode is entry.mode and entry.content_type:
@@ -33,9 +41,10 @@ def stored_answer(
         headers.append((b"age", b"%d" % age_s))
     stamp.put(headers)
     start: Message = {"type": "http.response.start", "status": 200, "headers": headers}
-    if mode is _JSON or len(body) <= _BURST_BYTES:
+    is_burst = replay is _BURST
+    if mode is _JSON or (is_burst and len(body) <= _BURST_BYTES):
         return [start, {"type": "http.response.body", "body": body, "more_body": False}]
-    pieces = group_messages(body, _BURST_BYTES)
+    pieces = group_messages(body, _BURST_BYTES) if is_burst else split_frames(body)
     bodies: list[Message] = [
         {"type": "http.response.body", "body": piece, "more_body": True} for piece in pieces
     ]

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from routecache_middleware.adapters.asgi.types import Scope
-from routecache_middleware.core.dialect import Dialect
+from routecache_middleware.core.dialect import Dialect, place_of
 from routecache_middleware.core.directives import (
     NO_DIRECTIVES,
     Directives,
@@ -45,6 +45,7 @@ _CONTENT_SEMANTICS = frozenset(
         b"openai-beta",
         b"openai-organization",
         b"openai-project",
+        b"x-goog-user-project",
     }
 )
 _SIGNATURES = frozenset(
@@ -152,9 +153,16 @@ class HeadReader:
         who = self._principal(query, fields)
         directives = parse_directives(cache_control, named.get(b"pragma", b""))
         unreadable = _unreadable(named)
+        place = place_of(dialect, path, query)
         return RequestHead(
             context=KeyContext(
-                dialect.name, root_path, path, query, semantic, model=path_model(path)
+                dialect.name,
+                root_path,
+                place.path,
+                place.query,
+                semantic,
+                model=path_model(path),
+                form=place.form,
             ),
             principal=who,
             tenant=who,

@@ -11,7 +11,7 @@ from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead
 from routecache_middleware.adapters.asgi.marks import HIT_MARK
 from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core import cache_status
-from routecache_middleware.core.choices import Mode, Tenancy
+from routecache_middleware.core.choices import Mode, Replay, Tenancy
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
@@ -44,6 +44,7 @@ class QuickLane:
         "_gate",
         "_heads",
         "_identifier",
+        "_is_burst",
         "_is_possible",
         "_served_by",
     )
@@ -64,6 +65,7 @@ class QuickLane:
         self._identifier = identifier
         self._served_by = engine.coordinator.name
         self._finished = RequestFinished(Outcome.HIT, _RESULT, self._served_by)
+        self._is_burst = settings.replay is Replay.BURST
         self._is_possible = (
             not has_router
             and settings.result_caching
@@ -107,7 +109,9 @@ class QuickLane:
             return Tried(key, lookup)
         entry = plan.entry
         body = entry.body
-        if entry.shape != found.parsed.shape or len(body) > _LARGEST_BYTES:
+        is_stream = entry.mode is not _JSON
+        in_pieces = len(body) > _LARGEST_BYTES or (is_stream and not self._is_burst)
+        if in_pieces or entry.shape != found.parsed.shape:
             return Tried(key, lookup)
         engine.recorder.result.hits += 1
         engine.observer.request(self._finished)
@@ -121,7 +125,7 @@ class QuickLane:
             (b"cache-status", cache_status.hit(plan.ttl_s, self._served_by)),
             HIT_MARK,
         ]
-        if entry.mode is not _JSON:
+        if is_stream:
             headers[-4:-3] = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         return (
             {"type": "http.response.start", "status": 200, "headers": headers},

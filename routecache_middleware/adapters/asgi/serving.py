@@ -47,7 +47,8 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
-    return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
+    replay = engine.settings.replay
+    return stored_answer(plan.entry, body, mode, plan.age_s, stamp, replay=replay)
 
 
 def as_rescue(
@@ -66,7 +67,8 @@ def _as_stale(  # noqa: PLR0917 - private, and always the same six
     stamp.outcome = Outcome.STALE
     engine.recorder.result.stale += 1
     engine.observer.request(RequestFinished(Outcome.STALE, _RESULT, engine.coordinator.name))
-    return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
+    replay = engine.settings.replay
+    return stored_answer(plan.entry, body, mode, plan.age_s, stamp, replay=replay)
 
 
 def as_coalesced(
@@ -80,4 +82,5 @@ def as_coalesced(
     engine.observer.request(RequestFinished(Outcome.COALESCED))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
-    return stored_answer(plan.entry, body, mode, plan.age_s, stamp)
+    replay = engine.settings.replay
+    return stored_answer(plan.entry, body, mode, plan.age_s, stamp, replay=replay)
