@@ -107,7 +107,10 @@ def accepted(
         return None
     if objection(principal, now_s=now_s, ttl_s=ttl_s) is not None:
         return None
-    if any(data.get(name) or metadata.get(name) for name in _MORE_THAN_ANSWER):
+    # LiteLLM's hooks write their marks to `metadata`, wherever it notes who is asking.
+    places = [data, metadata, data.get("metadata")]
+    marks = [place for place in places if isinstance(place, Mapping)]
+    if any(place.get(name) for place in marks for name in _MORE_THAN_ANSWER):
         return None
     return Accepted(
         key=str(metadata.get("user_api_key") or principal.api_key),

@@ -132,10 +132,13 @@ def test_a_request_that_litellm_does_more_for_gets_none(data: dict[str, Any]) ->
 def test_who_asks_is_read_where_litellm_has_written_it(lane: LaneDialect) -> None:
     """In these APIs ``metadata`` is the client's own."""
     mine, theirs = {"user_api_key": "hash"}, {"user_api_key": "forged"}
-    data = {"model": "m", "metadata": theirs, "litellm_metadata": mine}
+    data: dict[str, Any] = {"model": "m", "metadata": theirs, "litellm_metadata": mine}
     who = accepted(key(), data, lane, now_s=NOW_S, ttl_s=TTL_S)
     assert who is not None
     assert (who.key, who.metadata, who.lane) == ("hash", mine, lane)
+    data["metadata"] = {"sensitive_data_routing_applied": True}  # a mark of a hook of LiteLLM's
+    assert accepted(key(), data, lane, now_s=NOW_S, ttl_s=TTL_S) is None
+    data["metadata"] = theirs
     data["litellm_metadata"] = {"guardrails": ["g"]}
     assert accepted(key(), data, lane, now_s=NOW_S, ttl_s=TTL_S) is None
     assert accepted(key(), {"metadata": mine}, lane, now_s=NOW_S, ttl_s=TTL_S) is None
