@@ -22,6 +22,7 @@ class CallOutcome(msgspec.Struct):
         keys: Under which keys the answer is kept: several where it has parts, or parts in LiteLLM.
         decision: Whether the routing decision was cached; None when none was needed.
         is_partly_stored: Some of it was stored, and some was not.
+        is_cut_off: It is a stream that LiteLLM has ended by itself.
     """
 
     outcome: Outcome | None = None
@@ -32,6 +33,7 @@ class CallOutcome(msgspec.Struct):
     keys: set[str] = set()
     decision: Outcome | None = None
     is_partly_stored: bool = False
+    is_cut_off: bool = False
 
 
 class Outcomes:

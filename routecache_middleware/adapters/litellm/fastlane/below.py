@@ -143,6 +143,12 @@ class Below:
             # did is said of chats, but not of every embedding and message.
             state.no_store()
 
+    def ended(self, state: RouteCacheState, visit: Visit) -> None:
+        """The last of the response is there, and not yet passed on."""
+        found = self._outcomes.peek(visit.call_id)
+        if found is not None and found.is_cut_off:
+            state.no_store()
+
 
 def _copy(state: RouteCacheState, found: CallOutcome) -> None:
     """Say of an answer what our cache inside LiteLLM knows of it."""
@@ -173,4 +179,6 @@ class _Watch:
             self._below.answered(
                 self._state, self._visit, message["status"], list(message.get("headers", ()))
             )
+        elif not message.get("more_body", False):
+            self._below.ended(self._state, self._visit)
         await self._send(message)

@@ -168,7 +168,7 @@ class CallKey(str):
 
     def mark_cut_off(self) -> None:
         """The stream of the call has just stopped."""
-        self.call.is_cut_off = True
+        self.call.is_cut_off = self.call.record.is_cut_off = True
 
     def __copy__(self) -> Self:
         return self

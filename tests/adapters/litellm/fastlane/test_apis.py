@@ -1,6 +1,7 @@
 """The fast lane in each API: the same rules, and what LiteLLM does differently in each."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,14 @@ from routecache_middleware.adapters.litellm.fastlane.dialect import (
     LaneDialect,
 )
 from routecache_middleware.adapters.litellm.outcomes import lane_tag
+from routecache_middleware.adapters.litellm.results.apis import api_of
+from routecache_middleware.adapters.litellm.results.calls import Call, CallKey
+from routecache_middleware.adapters.litellm.results.controls import read_controls
 from routecache_middleware.core.models import Outcome
 from tests.adapters.litellm.fastlane.asking import PATHS
 from tests.adapters.litellm.fastlane.gateway import Lane
+from tests.support.apps import sse_answer
+from tests.support.chat import chunks
 
 ANY = pytest.mark.parametrize("api", LANES, ids=lambda api: api.name)
 OTHERS = pytest.mark.parametrize(
@@ -148,6 +154,28 @@ async def test_whichever_part_is_made_anew_the_whole_is(lane: Lane) -> None:
         assert (await lane.ask_in(EMBEDDINGS)).outcome == "HIT"
         await lane.cache.invalidate_tag(lane_tag(key))
         assert (await lane.ask_in(EMBEDDINGS)).outcome == "MISS"
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+async def test_a_stream_that_litellm_has_ended_by_itself_is_not_kept(
+    lane: Lane, *, is_cut_off: bool
+) -> None:
+    """It looks complete: LiteLLM has invented its finish reason."""
+    api = api_of("acompletion")
+    assert api is not None
+
+    def cut_off(data: dict[str, Any]) -> None:
+        record = lane.hub.outcomes.of(data["litellm_call_id"])
+        record.outcome = Outcome.MISS
+        position = lane.cache.engine.table.position
+        call = Call(api, "", read_controls(None), None, record, position=position, began_s=0.0)
+        if is_cut_off:
+            CallKey("", call).mark_cut_off()
+
+    lane.gateway.on_accepted = cut_off
+    lane.gateway.answer = sse_answer(chunks())
+    await lane.ask(stream=True)
+    assert (await lane.ask(stream=True)).outcome == ("MISS" if is_cut_off else "HIT")
 
 
 @OTHERS

@@ -293,6 +293,19 @@ def test_a_path_that_names_the_model(
     assert provider.count() == 1
 
 
+def test_a_stream_without_an_end_of_its_own_is_not_kept(
+    proxy: Proxy, provider: Provider, keys: Keys
+) -> None:
+    """LiteLLM ends it with an invented reason: to a client it looks complete."""
+    key = keys.new()
+    provider.always(Answer(text="half of", finish_reason=""))
+    for count in (1, 2):
+        got = ask(proxy, "without an end", key=key, stream=True)
+        assert b'"finish_reason":"stop"' in got.body
+        assert not got.is_from_the_lane
+        assert provider.count() == count
+
+
 def test_a_repeat_is_answered_before_litellm(proxy: Proxy, provider: Provider, keys: Keys) -> None:
     key = keys.new()
     first, second = ask(proxy, "repeat", key=key), ask(proxy, "repeat", key=key)
