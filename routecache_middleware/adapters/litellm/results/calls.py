@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from routecache_middleware.adapters.litellm.outcomes import CallOutcome
 from routecache_middleware.adapters.litellm.results.apis import Api
-from routecache_middleware.adapters.litellm.results.controls import Controls
 from routecache_middleware.adapters.litellm.results.keying import Identified, Keyer, Keys
+from routecache_middleware.core.body_directives import BodyDirectives
 from routecache_middleware.core.canonical import DoubtfulJSONError
 from routecache_middleware.core.models import BypassReason, Position
 
@@ -103,7 +103,7 @@ class Call:
         self,
         api: Api,
         call_id: str,
-        controls: Controls,
+        controls: BodyDirectives,
         own_key: object,
         record: CallOutcome,
         *,
