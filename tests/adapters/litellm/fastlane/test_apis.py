@@ -200,6 +200,12 @@ async def test_a_fallbacks_answer_is_not_kept_under_the_model_asked_for(
     assert (await lane.ask_in(api)).outcome == "MISS"
 
 
+async def test_a_fallback_that_does_not_say_its_model_is_not_kept(lane: Lane) -> None:
+    lane.gateway.headers = [(b"x-litellm-attempted-fallbacks", b"1")]
+    for _ in range(2):
+        assert (await lane.ask_in(CHAT)).outcome == "MISS"
+
+
 async def test_anthropics_credential_is_one_like_any_other(lane: Lane) -> None:
     mine = [(b"x-api-key", b"alice"), (b"anthropic-version", b"2023-06-01")]
     await lane.ask_in(MESSAGES, headers=mine)

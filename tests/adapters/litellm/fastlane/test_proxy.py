@@ -198,16 +198,17 @@ class TestEveryAPI:
         for name, api in APIS.items():
             key, fields = keys.new(), FIELDS.get(name, {})
             live = api.ask(proxy, "logged here", key=key, **fields)
+            ask_until_stored(api, proxy, "logged here", key=key, **fields)
             logged = proxy.logged(live.call_id)
             asked[logged["metadata"]["user_api_key_hash"]] = name
-            assert is_from_the_lane(api.ask(proxy, "logged here", key=key, **fields))
 
         sums: dict[str, dict[str, Any]] = {}
 
         def are_all_logged() -> bool:
             for event in proxy.events("success"):
                 whose = event["metadata"]["user_api_key_hash"]
-                if event["cache_hit"] and whose in asked:
+                is_sum = "routecache_hits" in (event["metadata"]["spend_logs_metadata"] or {})
+                if event["cache_hit"] and is_sum and whose in asked:
                     sums[asked[whose]] = event
             return sums.keys() == APIS.keys()
 
@@ -296,12 +297,12 @@ def test_a_path_that_names_the_model(
 def test_a_stream_without_an_end_of_its_own_is_not_kept(
     proxy: Proxy, provider: Provider, keys: Keys
 ) -> None:
-    """LiteLLM ends it with an invented reason: to a client it looks complete."""
+    """LiteLLM 1.106 ends it with an invented reason; later ones with an error after the text."""
     key = keys.new()
     provider.always(Answer(text="half of", finish_reason=""))
     for count in (1, 2):
         got = ask(proxy, "without an end", key=key, stream=True)
-        assert b'"finish_reason":"stop"' in got.body
+        assert got.body.count(b"data:") > 2
         assert not got.is_from_the_lane
         assert provider.count() == count
 
