@@ -43,18 +43,20 @@ class Api:
             yield {**params, "api_base": base}
 
 
+# It starts with "@", the load generator's place for a number.
+_TEXT = ("@ " + "why " * REQUEST_BYTES)[: REQUEST_BYTES - 100]
+_TALK = [{"role": "user", "content": _TEXT}]
+
+
 def _request(**fields: Any) -> bytes:
-    text = ("why " * REQUEST_BYTES)[: REQUEST_BYTES - 100]
-    given = {name: text if value is None else value for name, value in fields.items()}
-    return json.dumps({"model": MODEL, **given}).encode()
+    return json.dumps({"model": MODEL, **fields}).encode()
 
 
-_TALK = [{"role": "user", "content": ("why " * REQUEST_BYTES)[: REQUEST_BYTES - 100]}]
 APIS = {
     "chat": Api(CHAT_PATH, request_body(), is_bare=True),
-    "text": Api("/v1/completions", _request(prompt=None), "text-completion-openai"),
-    "embeddings": Api("/v1/embeddings", _request(input=None)),
-    "responses": Api("/v1/responses", _request(input=None, store=False)),
+    "text": Api("/v1/completions", _request(prompt=_TEXT), "text-completion-openai"),
+    "embeddings": Api("/v1/embeddings", _request(input=_TEXT)),
+    "responses": Api("/v1/responses", _request(input=_TEXT, store=False)),
     "messages": Api("/v1/messages", _request(messages=_TALK, max_tokens=256), "anthropic"),
 }
 """By name; the answer has about as many bytes as that to a chat, but for embeddings' vectors."""
