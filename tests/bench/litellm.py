@@ -4,6 +4,8 @@ Real proxies of one worker each, same machine, same run: no cache, LiteLLM's own
 callback, and our fast lane under either command. Each logs as its command does by itself: a line
 per request under ``litellm``, none under ``routecache litellm``. Each round measures all of them,
 one after the other; ratios are taken within a round, and the median over the rounds is reported.
+``--api`` asks by another API than chat; without a cache that is not measured, since what answers
+there is made for tests.
 """
 
 import argparse
@@ -20,12 +22,14 @@ from typing import Any
 
 from tests.adapters.litellm.configs import CALLBACK, MASTER_KEY
 from tests.adapters.litellm.proxy import Proxy, start_proxy
+from tests.bench.litellm_apis import APIS, Api
 from tests.bench.load import CONNECTIONS, Load, Sample, generator, run_load
-from tests.bench.servers import LOAD_CPU, SERVER_CPU, Server, pinned, serving
+from tests.bench.servers import LOAD_CPU, SERVER_CPU, Server, pinned
 from tests.bench.table import aligned
-from tests.bench.targets import CHAT_PATH, MODEL, request_body
+from tests.bench.targets import MODEL
 
 _OWN_CACHE = "LiteLLM's own local cache"
+_NO_CACHE = "no cache"
 _TIMEOUT_S = 30.0
 
 
@@ -52,7 +56,7 @@ class Target:
 
 _OWN = {"cache": True, "cache_params": {"type": "local"}}
 TARGETS = (
-    Target(name="no cache", settings={}),
+    Target(name=_NO_CACHE, settings={}),
     Target(name=_OWN_CACHE, settings=_OWN),
     Target(name="callback", settings={"callbacks": [CALLBACK]}, cache={}, outcome="HIT"),
     Target(
@@ -82,14 +86,9 @@ class Measured:
     cpu_us: float
 
 
-def _config(target: Target, provider: Server) -> dict[str, Any]:
-    params = {
-        "model": f"openai/{MODEL}",
-        "api_base": f"http://127.0.0.1:{provider.port}/v1",
-        "api_key": "upstream",
-    }
+def _config(target: Target, params: Mapping[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "model_list": [{"model_name": MODEL, "litellm_params": params}],
+        "model_list": [{"model_name": MODEL, "litellm_params": dict(params)}],
         "litellm_settings": dict(target.settings),
         "general_settings": {"master_key": MASTER_KEY},
     }
@@ -98,16 +97,20 @@ def _config(target: Target, provider: Server) -> dict[str, Any]:
     return config
 
 
+def _targets(api: Api) -> list[Target]:
+    return [target for target in TARGETS if api.is_bare or target.name != _NO_CACHE]
+
+
 @contextlib.contextmanager
-def _proxies(folder: Path) -> Iterator[dict[str, Proxy]]:
+def _proxies(api: Api, folder: Path) -> Iterator[dict[str, Proxy]]:
     """All of them, pinned like the servers of the other benchmark; the model has the other CPU."""
     with contextlib.ExitStack() as stack:
-        provider = stack.enter_context(serving("bare", cpu=LOAD_CPU))
+        params = stack.enter_context(api.answering())
         started = {}
-        for number, target in enumerate(TARGETS):
+        for number, target in enumerate(_targets(api)):
             with pinned(SERVER_CPU):
                 starting = start_proxy(
-                    _config(target, provider),
+                    _config(target, params),
                     folder / str(number),
                     command=target.command,
                     is_waited_for=False,
@@ -118,20 +121,20 @@ def _proxies(folder: Path) -> Iterator[dict[str, Proxy]]:
         yield started
 
 
-def _check(target: Target, proxy: Proxy, body: bytes) -> None:
+def _check(target: Target, proxy: Proxy, api: Api) -> None:
     """Make sure that the target is what its name says."""
     for _ in range(3):  # a miss, a hit of LiteLLM's stack, and a hit that has a lease
-        headers = _post(proxy, body)
+        headers = _post(proxy, api)
     got = headers.get("x-routecache", ""), "x-litellm-call-id" in headers
     if got != (target.outcome, target.is_stamped):
         raise SystemExit(f"{target.name}: outcome, and whether LiteLLM made it: {got}")
 
 
-def _post(proxy: Proxy, body: bytes) -> dict[str, str]:
+def _post(proxy: Proxy, api: Api) -> dict[str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=_TIMEOUT_S)
     headers = {"authorization": f"Bearer {MASTER_KEY}", "content-type": "application/json"}
     try:
-        connection.request("POST", CHAT_PATH, body, headers)
+        connection.request("POST", api.path, api.body, headers)
         answer = connection.getresponse()
         text = answer.read()
         if answer.status != http.client.OK:
@@ -141,11 +144,11 @@ def _post(proxy: Proxy, body: bytes) -> dict[str, str]:
         connection.close()
 
 
-def _load(proxy: Proxy, body: bytes, seconds: float, connections: int) -> Sample:
+def _load(proxy: Proxy, api: Api, seconds: float, connections: int) -> Sample:
     load = Load(
-        url=proxy.url + CHAT_PATH,
+        url=proxy.url + api.path,
         authorization=f"Bearer {MASTER_KEY}",
-        body=body,
+        body=api.body,
         is_unique=False,
         seconds=seconds,
         connections=connections,
@@ -157,27 +160,27 @@ def _load(proxy: Proxy, body: bytes, seconds: float, connections: int) -> Sample
     return sample
 
 
-def _measure(proxy: Proxy, body: bytes, seconds: float) -> Measured:
+def _measure(proxy: Proxy, api: Api, seconds: float) -> Measured:
     server = Server(proxy.port, proxy.pid)
     before_s = server.cpu_s()
-    loaded = _load(proxy, body, seconds, CONNECTIONS)
+    loaded = _load(proxy, api, seconds, CONNECTIONS)
     used_s = server.cpu_s() - before_s
-    alone = _load(proxy, body, max(1.0, seconds / 2), 1)
+    alone = _load(proxy, api, max(1.0, seconds / 2), 1)
     return Measured(loaded, alone, used_s / max(loaded.requests, 1) * 1e6)
 
 
-def run_rounds(rounds: int, seconds: float) -> dict[str, list[Measured]]:
+def run_rounds(api: Api, rounds: int, seconds: float) -> dict[str, list[Measured]]:
     """Measure every target once per round."""
-    body = request_body()
-    measured: dict[str, list[Measured]] = {target.name: [] for target in TARGETS}
-    with tempfile.TemporaryDirectory() as folder, _proxies(Path(folder)) as proxies:
-        for target in TARGETS:
-            _check(target, proxies[target.name], body)
-            _load(proxies[target.name], body, 2, CONNECTIONS)  # warm up
+    targets = _targets(api)
+    measured: dict[str, list[Measured]] = {target.name: [] for target in targets}
+    with tempfile.TemporaryDirectory() as folder, _proxies(api, Path(folder)) as proxies:
+        for target in targets:
+            _check(target, proxies[target.name], api)
+            _load(proxies[target.name], api, 2, CONNECTIONS)  # warm up
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for target in TARGETS:
-                measured[target.name].append(_measure(proxies[target.name], body, seconds))
+            for target in targets:
+                measured[target.name].append(_measure(proxies[target.name], api, seconds))
     return measured
 
 
@@ -211,12 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.litellm", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 rounds of 2 s instead of 5 of 4 s")
+    parser.add_argument("--api", choices=APIS, default="chat", help="what is asked (chat)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     given = parser.parse_args(arguments)
     rounds, seconds = (2, 2.0) if given.quick else (5, 4.0)
-    measured = run_rounds(rounds, seconds)
+    measured = run_rounds(APIS[given.api], rounds, seconds)
     print(
-        f"\n{rounds} rounds of {seconds:.0f} s, {CONNECTIONS} connections, load from "
+        f"\n{given.api}: {rounds} rounds of {seconds:.0f} s, {CONNECTIONS} connections, load from "
         f"{generator()}, medians; alone: median of one request at a time\n"
     )
     print(render(measured))

@@ -38,6 +38,20 @@ if TYPE_CHECKING:
 __all__ = ["Configured", "Isolation", "Options", "Rival", "configure", "for_cache"]
 
 
+_ANY_MODEL = ("/v1", "", "/engines/{model}", "/openai/deployments/{model}")
+_FAST_LANE_PATHS = frozenset(
+    {
+        *(f"{place}/chat/completions" for place in _ANY_MODEL),
+        *(f"{place}/completions" for place in _ANY_MODEL),
+        *(f"{place}/embeddings" for place in _ANY_MODEL),
+        "/v1/messages",
+        "/v1/responses",
+        "/responses",
+        "/openai/v1/responses",
+    }
+)
+
+
 class Isolation(StrEnum):
     """Who shares answers and decisions with whom behind the proxy."""
 
@@ -72,7 +86,8 @@ class Options:
         flight_timeout_s: How long a request waits for an identical one that is under way.
         report_load: Whether load and metadata of deployments are published.
         fast_lane: Whether hits are answered before LiteLLM's own stack: no hooks, no guardrails.
-        fast_lane_paths: The paths that the fast lane answers.
+        fast_lane_paths: The paths that the fast lane answers; ``{model}`` stands for a model's
+            name.
         admin: Whether ``/routecache`` of the proxy serves statistics and invalidation, to the
             master key and proxy admins.
     """
@@ -86,7 +101,7 @@ class Options:
     flight_timeout_s: float = 30.0
     report_load: bool = True
     fast_lane: bool = False
-    fast_lane_paths: frozenset[str] = frozenset({"/v1/chat/completions", "/chat/completions"})
+    fast_lane_paths: frozenset[str] = _FAST_LANE_PATHS
     admin: bool = True
 
     def __post_init__(self) -> None:

@@ -19,8 +19,10 @@ class CallOutcome(msgspec.Struct):
         age_s: Age of a stored answer, seconds.
         ttl_s: For how long it will be fresh, seconds.
         model: The model group that it is kept under.
-        key: Under which key the answer is kept, or empty.
+        keys: Under which keys the answer is kept: several where it has parts, or parts in LiteLLM.
         decision: Whether the routing decision was cached; None when none was needed.
+        is_partly_stored: Some of it was stored, and some was not.
+        is_cut_off: It is a stream that LiteLLM has ended by itself.
     """
 
     outcome: Outcome | None = None
@@ -28,8 +30,10 @@ class CallOutcome(msgspec.Struct):
     age_s: float = 0.0
     ttl_s: float = 0.0
     model: str = ""
-    key: str = ""
+    keys: set[str] = set()
     decision: Outcome | None = None
+    is_partly_stored: bool = False
+    is_cut_off: bool = False
 
 
 class Outcomes:

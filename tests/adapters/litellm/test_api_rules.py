@@ -69,13 +69,24 @@ def told(*parts: Json) -> list[Json]:
         ("responses", {}, None),
         ("responses", {"tools": [{"type": "function", "name": "f"}]}, None),
         ("responses", {"tools": [{"type": "code_interpreter"}]}, BypassReason.SERVER_TOOLS),
-        ("responses", {"conversation": "c"}, BypassReason.STORE),
-        ("responses", {"prompt": {"id": "p"}}, BypassReason.STORE),
+        ("responses", {"store": True}, BypassReason.STORE),
+        ("responses", {"background": True}, BypassReason.BACKGROUND),
+        ("responses", {"previous_response_id": "r"}, BypassReason.STATEFUL),
+        ("responses", {"conversation": "c"}, BypassReason.STATEFUL),
+        ("responses", {"input": [{"type": "item_reference", "id": "i"}]}, BypassReason.STATEFUL),
+        ("responses", {"prompt": {"id": "p"}}, BypassReason.MUTABLE_PROMPT),
         ("responses", {"input": told(INLINE)}, None),
         ("responses", {"input": told({"type": "input_file", "file_id": "f"})}, "remote-media"),
         ("anthropic_messages", {}, None),
         ("anthropic_messages", {"tools": [{"name": "f", "input_schema": {}}]}, None),
-        ("anthropic_messages", {"tools": [{"type": "bash_20250124"}]}, "server-tools"),
+        ("anthropic_messages", {"tools": [{"type": "bash_20250124", "name": "bash"}]}, None),
+        ("anthropic_messages", {"tools": [{"type": "web_search_20250305"}]}, "server-tools"),
+        ("anthropic_messages", {"tools": [{"type": "of_next_year"}]}, "server-tools"),
+        ("anthropic_messages", {"mcp_servers": [{"url": "x"}]}, BypassReason.SERVER_TOOLS),
+        ("anthropic_messages", {"context_management": {"edits": []}}, BypassReason.SERVER_TOOLS),
+        ("anthropic_messages", {"thread": "t"}, BypassReason.STATEFUL),
+        ("anthropic_messages", {"max_tokens": 0}, BypassReason.PREWARM),
+        ("anthropic_messages", {"system": [FILE]}, BypassReason.REMOTE_MEDIA),
         ("anthropic_messages", {"container": "c"}, BypassReason.SERVER_TOOLS),
         ("anthropic_messages", {"messages": told(IMAGE)}, BypassReason.REMOTE_MEDIA),
         ("anthropic_messages", {"messages": told(FILE)}, BypassReason.REMOTE_MEDIA),
@@ -101,8 +112,15 @@ SAID = {"type": "message", "content": [{"type": "output_text", "text": "x"}]}
 REFUSED = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
 
 
+BLOCKS: dict[str, Json] = {
+    "text": {"text": "x"},
+    "thinking": {"thinking": "hm", "signature": "s"},
+    "tool_use": {"id": "t", "name": "f", "input": {}},
+}
+
+
 def message(*kinds: str, stop_reason: str | None = "end_turn") -> Json:
-    content = [{"type": kind} for kind in kinds]
+    content = [{"type": kind, **BLOCKS.get(kind, {})} for kind in kinds]
     return {"type": "message", "content": content, "stop_reason": stop_reason, "model": "m"}
 
 
@@ -111,7 +129,10 @@ def stream(*data: Json) -> Json:
 
 
 START = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1}}}
-BLOCK = {"type": "content_block_start", "content_block": {"type": "text"}}
+BLOCK = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+WORD = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}}
+CLOSED = {"type": "content_block_stop", "index": 0}
+SAYING = (START, BLOCK, WORD, CLOSED)
 END = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
 STOP = {"type": "message_stop"}
 
@@ -123,7 +144,7 @@ STOP = {"type": "message_stop"}
         ("text_completion", text(text=""), DiscardReason.EMPTY),
         ("text_completion", text(finish_reason=None), DiscardReason.INCOMPLETE),
         ("text_completion", text(finish_reason="content_filter"), DiscardReason.FINISH_REASON),
-        ("text_completion", {}, DiscardReason.INCOMPLETE),
+        ("text_completion", {}, DiscardReason.EMPTY),
         ("text_completion", None, DiscardReason.INCOMPLETE),
         ("embedding", {"embedding": [0.5]}, None),
         ("embedding", {"embedding": []}, DiscardReason.EMPTY),
@@ -136,7 +157,11 @@ STOP = {"type": "message_stop"}
         ("responses", response(SAID, status="in_progress"), DiscardReason.INCOMPLETE),
         ("responses", response(SAID, error={"code": "x"}), DiscardReason.ERROR_BODY),
         ("responses", response({"type": "web_search_call"}, SAID), DiscardReason.VETOED),
-        ("responses", response({"type": "function_call"}), DiscardReason.TOOL_CALLS),
+        ("responses", response({"type": "custom_tool_call"}), DiscardReason.TOOL_CALLS),
+        ("responses", response({"type": "function_call", "arguments": "{}"}), "tool-calls"),
+        ("responses", response({"type": "function_call", "arguments": "{"}), "incomplete"),
+        ("responses", response(SAID, id="chatcmpl-1"), DiscardReason.INCOMPLETE),
+        ("responses", response({**SAID, "status": "in_progress"}), DiscardReason.INCOMPLETE),
         ("anthropic_messages", message("text"), None),
         ("anthropic_messages", message("thinking", "text"), None),
         ("anthropic_messages", message("text", stop_reason="max_tokens"), None),
@@ -144,12 +169,15 @@ STOP = {"type": "message_stop"}
         ("anthropic_messages", message("text", stop_reason="pause_turn"), "finish-reason"),
         ("anthropic_messages", message("text", stop_reason=None), DiscardReason.INCOMPLETE),
         ("anthropic_messages", message(), DiscardReason.EMPTY),
-        ("anthropic_messages", message("server_tool_use", "text"), DiscardReason.VETOED),
+        ("anthropic_messages", message("server_tool_use", "text"), DiscardReason.TOOL_CALLS),
+        ("anthropic_messages", message("web_search_tool_result", "text"), "tool-calls"),
         ("anthropic_messages", message("tool_use", stop_reason="tool_use"), "tool-calls"),
         ("anthropic_messages", {"type": "error", "error": {}}, DiscardReason.ERROR_BODY),
-        ("anthropic_messages", stream(START, BLOCK, END, STOP), None),
-        ("anthropic_messages", stream(START, BLOCK, END), DiscardReason.INCOMPLETE),
-        ("anthropic_messages", stream(START, BLOCK, STOP), DiscardReason.INCOMPLETE),
+        ("anthropic_messages", stream(*SAYING, END, STOP), None),
+        ("anthropic_messages", stream(*SAYING, END), DiscardReason.INCOMPLETE),
+        ("anthropic_messages", stream(*SAYING, STOP), DiscardReason.INCOMPLETE),
+        ("anthropic_messages", stream(START, BLOCK, WORD, END, STOP), DiscardReason.INCOMPLETE),
+        ("anthropic_messages", stream(START, END, STOP), DiscardReason.EMPTY),
         ("anthropic_messages", stream(START, {"type": "error"}), DiscardReason.ERROR_BODY),
         ("anthropic_messages", {EVENTS: "no list"}, DiscardReason.INCOMPLETE),
     ],

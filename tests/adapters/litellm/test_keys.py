@@ -11,17 +11,16 @@ from pydantic import BaseModel
 
 from routecache_middleware.adapters.litellm.options import Isolation, Options
 from routecache_middleware.adapters.litellm.results.apis import CALL_TYPES, Api, api_of
-from routecache_middleware.adapters.litellm.results.controls import (
-    NO_CONTROLS,
-    Controls,
-    read_controls,
-)
+from routecache_middleware.adapters.litellm.results.controls import NO_CONTROLS, read_controls
 from routecache_middleware.adapters.litellm.results.fields import Counts, counts
 from routecache_middleware.adapters.litellm.results.keying import Identified, Keyer
+from routecache_middleware.core.body_directives import BodyDirectives
+from routecache_middleware.core.dialect import Role
 from routecache_middleware.core.keys import parse_key
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
+from routecache_middleware.dialects.table import load
 
 Json = dict[str, Any]
 
@@ -233,7 +232,7 @@ def test_a_callers_own_cache_key_is_a_field_and_not_the_key() -> None:
 
 
 def test_namespaces_never_meet() -> None:
-    def within(controls: Controls) -> str:
+    def within(controls: BodyDirectives) -> str:
         identified = KEYER.identify(api(), CHAT, controls)
         assert isinstance(identified, Identified)
         return identified.keys().key
@@ -241,6 +240,83 @@ def test_namespaces_never_meet() -> None:
     one, two = read_controls({"namespace": "one"}), read_controls({"namespace": "two"})
     assert len({within(one), within(two), key(CHAT)}) == 3
     assert within(read_controls(None, "one")) == within(one)
+
+
+REQUESTS: dict[str, Json] = {
+    "acompletion": {"model": "m", "messages": [{"role": "user", "content": "x"}]},
+    "atext_completion": {"model": "m", "prompt": "x"},
+    "aembedding": {"model": "m", "input": ["x"]},
+    "aresponses": {"model": "m", "input": "x"},
+    "anthropic_messages": {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": 5,
+    },
+}
+DIALECTS = {
+    "acompletion": "openai.chat",
+    "atext_completion": "openai.completions",
+    "aembedding": "openai.embeddings",
+    "aresponses": "openai.responses",
+    "anthropic_messages": "anthropic.messages",
+}
+# What LiteLLM does differently: it turns no vector into another form, keeps each form of a message,
+# and takes `model` and `fallbacks` for its own.
+_LITELLMS = {
+    ("aembedding", "encoding_format"): Role.KEY,
+    ("anthropic_messages", "stream"): Role.KEY,
+    ("anthropic_messages", "fallbacks"): Role.IGNORED,
+}
+_SENSIBLE = {"stream": True, "stream_options": {"include_usage": True}, "store": False}
+FIELDS = [
+    (call_type, name, _LITELLMS.get((call_type, name), field.role))
+    for call_type, dialect in DIALECTS.items()
+    for name, field in load(dialect).fields.items()
+    if name != "model" and name not in REQUESTS[call_type]
+]
+
+
+@pytest.mark.parametrize(("call_type", "name", "role"), FIELDS)
+@pytest.mark.parametrize("value", ["other", 3, {"a": "b"}, [{"type": "function", "name": "f"}]])
+def test_a_field_counts_as_its_dialect_says(
+    call_type: str, name: str, role: Role, value: object
+) -> None:
+    plain = REQUESTS[call_type]
+    value = _SENSIBLE.get(name, value)
+    identified = KEYER.identify(api(call_type), {**plain, name: value}, NO_CONTROLS)
+    if not isinstance(identified, Identified):
+        assert role is not Role.IGNORED  # it makes no sense, so it is not cached
+    elif role is Role.IGNORED:
+        assert identified.keys() == found(plain, call_type=call_type).keys()
+    elif call_type != "aembedding":
+        assert identified.keys() != found(plain, call_type=call_type).keys()
+    else:
+        assert identified.keys_of("x") != found(plain, call_type=call_type).keys_of("x")
+
+
+def test_what_only_steers_a_providers_prompt_cache_does_not_count() -> None:
+    def said(**mark: Any) -> Json:
+        part = {"type": "text", "text": "x", **mark}
+        return {**REQUESTS["anthropic_messages"], "messages": [{"role": "user", "content": [part]}]}
+
+    name, mark = "anthropic_messages", {"type": "ephemeral"}
+    assert key(said(cache_control=mark), call_type=name) == key(said(), call_type=name)
+    assert key(said(), call_type=name) == key(REQUESTS[name], call_type=name)
+    assert key(said(citations=mark), call_type=name) != key(said(), call_type=name)
+    marked = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+    plain = key({"model": "m", "messages": marked})
+    marked[0]["content"][0]["prompt_cache_breakpoint"] = {"mode": "explicit"}  # type: ignore[index]
+    assert key({"model": "m", "messages": marked}) == plain
+
+
+def test_who_reads_what_they_wrote_in_an_answer_gets_their_own() -> None:
+    """OpenAI's Responses repeat these; where they do, LiteLLM's own metadata stands elsewhere."""
+    asked = REQUESTS["aresponses"]
+    for name in ("user", "safety_identifier", "prompt_cache_key", "metadata"):
+        value = {"a": "b"} if name == "metadata" else "a"
+        assert key({**asked, name: value}, call_type="aresponses") != key(
+            asked, call_type="aresponses"
+        )
 
 
 def test_no_two_apis_share_a_key() -> None:
@@ -457,6 +533,8 @@ def test_each_input_of_an_embedding_has_a_key_of_its_own() -> None:
         ({"s-max-age": 5.9}, 5),
         ({"s-maxage": "7"}, 7),
         ({"s-maxage": "soon"}, 0),
+        ({"s-maxage": 10**400}, 0),
+        ({"s-maxage": 5, "a word of next year": 1}, 5),
         ({"s-maxage": -1}, 0),
         ({}, None),
     ],

@@ -17,7 +17,9 @@ from routecache_middleware.adapters.asgi.types import (
     Scope,
     Send,
 )
+from routecache_middleware.adapters.litellm.fastlane.dialect import CHAT, LaneDialect
 from routecache_middleware.adapters.litellm.fastlane.leases import Accepted, Leases
+from routecache_middleware.adapters.litellm.fastlane.paths import LanePaths
 from routecache_middleware.adapters.litellm.outcomes import CallOutcome, Outcomes, lane_tag
 from routecache_middleware.core.models import Outcome
 
@@ -31,6 +33,7 @@ class Visit:
     """One request on its way through LiteLLM.
 
     Attributes:
+        lane: Its API.
         accepted: Who was let in; None: nobody, or nobody who may have a lease.
         call_id: LiteLLM's name of the call.
         tenant: For whom our cache inside LiteLLM would keep the answer, or empty.
@@ -38,9 +41,10 @@ class Visit:
         is_over: Its response has begun: what is said of it now comes too late.
     """
 
-    __slots__ = ("accepted", "call_id", "is_over", "is_refused", "tenant")
+    __slots__ = ("accepted", "call_id", "is_over", "is_refused", "lane", "tenant")
 
-    def __init__(self) -> None:
+    def __init__(self, lane: LaneDialect) -> None:
+        self.lane = lane
         self.accepted: Accepted | None = None
         self.call_id = ""
         self.tenant = ""
@@ -64,6 +68,7 @@ class Below:
         app: ASGIApp,
         leases: Leases,
         outcomes: Outcomes,
+        paths: LanePaths,
         objection: Callable[[], str | None],
     ) -> None:
         """Wrap ``app``.
@@ -72,20 +77,23 @@ class Below:
             app: LiteLLM's.
             leases: Where leases are written.
             outcomes: How our cache inside LiteLLM has served each call.
+            paths: Which API each path is in.
             objection: Names what every request has to pass.
         """
         self._app = app
         self._leases = leases
         self._outcomes = outcomes
+        self._paths = paths
         self._objection = objection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
         state = (scope.get("state") or {}).get("routecache")
-        if not isinstance(state, RouteCacheState):
+        lane = self._paths.lane_of(scope.get("path", ""))
+        if lane is None or not isinstance(state, RouteCacheState):
             await self._app(scope, receive, send)
             return
-        visit = Visit()
+        visit = Visit(lane)
         token = current_visit.set(visit)
         try:
             await self._app(scope, receive, _Watch(self, state, visit, send).send)
@@ -130,7 +138,15 @@ class Below:
         found = self._outcomes.peek(visit.call_id)
         if found is not None and found.outcome is not None:
             _copy(state, found)
-        elif b"x-litellm-cache-key" in head:  # LiteLLM's own cache: nobody knows how old it is
+        elif visit.lane is not CHAT or b"x-litellm-cache-key" in head:
+            # It may come out of LiteLLM's own cache, and nobody knows how old it is then. That it
+            # did is said of chats, but not of every embedding and message.
+            state.no_store()
+
+    def ended(self, state: RouteCacheState, visit: Visit) -> None:
+        """The last of the response is there, and not yet passed on."""
+        found = self._outcomes.peek(visit.call_id)
+        if found is not None and found.is_cut_off:
             state.no_store()
 
 
@@ -139,10 +155,11 @@ def _copy(state: RouteCacheState, found: CallOutcome) -> None:
     if found.outcome in _REUSED:  # it came out of there: here it is no younger, nor lasts longer
         state.made_before(found.age_s)
         state.set_ttl(max(0.0, found.age_s + found.ttl_s))
-    if found.key:  # a client who has it made anew means this copy of it too
-        state.add_tags(lane_tag(found.key))
-    if found.outcome is Outcome.BYPASS:  # what is not kept there is not kept here
+    elif found.outcome is Outcome.BYPASS or found.is_partly_stored:
+        # What is not kept there is not kept here; nor is what has parts of several ages.
         state.no_store()
+    # A client who has one of them made anew means this copy of it too.
+    state.add_tags(*map(lane_tag, found.keys))
 
 
 class _Watch:
@@ -162,4 +179,6 @@ class _Watch:
             self._below.answered(
                 self._state, self._visit, message["status"], list(message.get("headers", ()))
             )
+        elif not message.get("more_body", False):
+            self._below.ended(self._state, self._visit)
         await self._send(message)

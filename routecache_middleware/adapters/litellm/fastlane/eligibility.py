@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from routecache_middleware.adapters.litellm.fastlane.dialect import LaneDialect
 from routecache_middleware.adapters.litellm.fastlane.leases import Accepted
 
 __all__ = ["accepted", "objection"]
@@ -58,7 +59,6 @@ _HARMLESS = frozenset(
         "via_virtual_key",
     }
 )
-_CHAT = "acompletion"
 # LiteLLM writes here what it is going to do besides answering.
 _MORE_THAN_ANSWER = (
     "_guardrail_pipelines",
@@ -91,23 +91,26 @@ def objection(principal: Any, *, now_s: float, ttl_s: float) -> str | None:
 
 
 def accepted(
-    principal: Any, data: Mapping[str, Any], call_type: str, *, now_s: float, ttl_s: float
+    principal: Any, data: Mapping[str, Any], lane: LaneDialect, *, now_s: float, ttl_s: float
 ) -> Accepted | None:
     """Return what to write into a lease; None when the request must pass LiteLLM each time.
 
     Args:
         principal: LiteLLM's ``UserAPIKeyAuth``.
         data: The request as LiteLLM's hooks see it.
-        call_type: LiteLLM's name of the API.
+        lane: The request's API.
         now_s: Unix seconds.
         ttl_s: How long a lease lasts.
     """
-    metadata = data.get("metadata")
-    if call_type != _CHAT or not isinstance(metadata, dict):
+    metadata = data.get(lane.metadata)
+    if not isinstance(metadata, dict):
         return None
     if objection(principal, now_s=now_s, ttl_s=ttl_s) is not None:
         return None
-    if any(data.get(name) or metadata.get(name) for name in _MORE_THAN_ANSWER):
+    # LiteLLM's hooks write their marks to `metadata`, wherever it notes who is asking.
+    places = [data, metadata, data.get("metadata")]
+    marks = [place for place in places if isinstance(place, Mapping)]
+    if any(place.get(name) for place in marks for name in _MORE_THAN_ANSWER):
         return None
     return Accepted(
         key=str(metadata.get("user_api_key") or principal.api_key),
@@ -120,6 +123,7 @@ def accepted(
             and isinstance(value, str | int | float | None)
             and value is not None
         },
+        lane=lane,
     )
 
 

@@ -7,6 +7,8 @@ consequence. Two requests that differ in one of them are two principals.
 
 from hashlib import blake2b
 
+from msgspec.structs import replace
+
 from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead
 from routecache_middleware.adapters.asgi.types import Scope
 from routecache_middleware.core.dialect import Dialect
@@ -134,7 +136,10 @@ class LaneHeads(HeadReader):
         who = principal(held, self._settings.secret)
         refusal = _refusal(who, held)
         return LaneHead(
-            context=plain.context,
+            # Where the path names a model, LiteLLM answers with that one, but may look at the
+            # body's for whether it is allowed. So the path is part of a lease and so is the body's
+            # model, and a request whose body names none is left to LiteLLM.
+            context=replace(plain.context, model=""),
             principal=who,
             tenant=_tenant(who),
             former_tenants=tuple(

@@ -12,7 +12,7 @@ import msgspec
 
 from routecache_middleware.adapters.asgi.gate import Slot
 from routecache_middleware.adapters.asgi.head import RequestHead
-from routecache_middleware.adapters.litellm.fastlane.dialect import LaneRequest
+from routecache_middleware.adapters.litellm.fastlane.dialect import CHAT, LaneDialect, LaneRequest
 from routecache_middleware.adapters.litellm.fastlane.heads import LaneHead
 from routecache_middleware.core.dialect import ParsedRequest
 from routecache_middleware.core.models import Entry
@@ -33,12 +33,14 @@ class Accepted(msgspec.Struct, frozen=True):
         model: The model group asked for.
         user: The end user, or empty.
         metadata: ``user_api_key_*`` fields for LiteLLM's logs.
+        lane: The API.
     """
 
     key: str
     model: str
     user: str
     metadata: dict[str, object]
+    lane: LaneDialect = CHAT
 
 
 class Lease:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from routecache_middleware.adapters.litellm.fastlane.dialect import LaneChat
+from routecache_middleware.adapters.litellm.fastlane.dialect import EMBEDDINGS, LaneDialect
 from routecache_middleware.adapters.litellm.fastlane.report import Tally
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
 from routecache_middleware.core.models import Entry, ResponseMode
@@ -19,13 +19,18 @@ from routecache_middleware.core.models import Entry, ResponseMode
 __all__ = ["HITS", "log_hits"]
 
 HITS = "routecache_hits"
-_CALL_TYPE = "acompletion"
-_CHAT = LaneChat()
+
+
+class _Listed(msgspec.Struct):
+    data: list[msgspec.Raw]
 
 
 class _Usage(msgspec.Struct):
     input_tokens: int = 0
     output_tokens: int = 0
+
+
+_decode_list = msgspec.json.Decoder(_Listed).decode
 
 
 async def log_hits(tally: Tally) -> None:
@@ -41,7 +46,7 @@ async def log_hits(tally: Tally) -> None:
         model=model,
         messages=[],
         stream=False,
-        call_type=_CALL_TYPE,
+        call_type=who.lane.call_type,
         start_time=now,
         litellm_call_id=call_id,
         function_id=call_id,
@@ -60,7 +65,7 @@ async def log_hits(tally: Tally) -> None:
         user=who.user or None,
         optional_params={},
         litellm_params={
-            "acompletion": True,
+            who.lane.call_type: True,
             "litellm_call_id": call_id,
             "metadata": metadata,
             "model_info": model_info,
@@ -68,13 +73,25 @@ async def log_hits(tally: Tally) -> None:
         },
         custom_llm_provider=model.partition("/")[0] if "/" in model else None,
     )
-    answer = litellm.ModelResponse(id=call_id, model=who.model, choices=[])
-    answer.usage = litellm.Usage(
+    await log.async_success_handler(
+        _answer(who.lane, who.model, call_id, usage), now, now, cache_hit=True
+    )
+
+
+def _answer(lane: LaneDialect, model: str, call_id: str, usage: _Usage) -> Any:
+    """An answer that stands for them all: LiteLLM reads its prices' units out of it."""
+    import litellm
+
+    counted = litellm.Usage(
         prompt_tokens=usage.input_tokens,
         completion_tokens=usage.output_tokens,
         total_tokens=usage.input_tokens + usage.output_tokens,
     )
-    await log.async_success_handler(answer, now, now, cache_hit=True)
+    if lane is EMBEDDINGS:
+        return litellm.EmbeddingResponse(model=model, data=[], usage=counted)
+    answer = litellm.ModelResponse(id=call_id, model=model, choices=[])
+    answer.usage = counted
+    return answer
 
 
 def _usage(tally: Tally) -> _Usage:
@@ -82,7 +99,7 @@ def _usage(tally: Tally) -> _Usage:
     usage, known = _Usage(), 0
     for entry, count in tally.entries.values():
         if entry.has_usage:
-            found = _judge(entry)
+            found = _judge(tally.accepted.lane, entry)
             usage.input_tokens += found.input_tokens * count
             usage.output_tokens += found.output_tokens * count
             known += count
@@ -92,9 +109,10 @@ def _usage(tally: Tally) -> _Usage:
     return usage
 
 
-def _judge(entry: Entry) -> Judgement:
-    asked = ParsedRequest(model="", mode=ResponseMode(entry.mode), shape=entry.shape)
-    return _CHAT.judge(entry.body, entry.mode, asked)
+def _judge(lane: LaneDialect, entry: Entry) -> Judgement:
+    count = len(_decode_list(entry.body).data) if lane is EMBEDDINGS else 1
+    asked = ParsedRequest(model="", mode=ResponseMode(entry.mode), shape=entry.shape, choices=count)
+    return lane.judge(entry.body, entry.mode, asked)
 
 
 def _headers(entries: Iterable[Entry]) -> dict[str, str]:

@@ -8,9 +8,10 @@ from routecache_middleware.adapters.asgi.types import ASGIApp
 from routecache_middleware.adapters.litellm.fastlane import place
 from routecache_middleware.adapters.litellm.fastlane.below import Below, current_visit
 from routecache_middleware.adapters.litellm.fastlane.eligibility import accepted, objection
-from routecache_middleware.adapters.litellm.fastlane.lane import FastLane, check_paths
+from routecache_middleware.adapters.litellm.fastlane.lane import FastLane
 from routecache_middleware.adapters.litellm.fastlane.leases import Leases
 from routecache_middleware.adapters.litellm.fastlane.logged import log_hits
+from routecache_middleware.adapters.litellm.fastlane.paths import LanePaths
 from routecache_middleware.adapters.litellm.fastlane.report import Report
 from routecache_middleware.adapters.litellm.fastlane.surroundings import Surroundings
 from routecache_middleware.adapters.litellm.hub import Hub
@@ -30,7 +31,6 @@ def create(hub: Hub) -> "FastLanePart | None":
     """
     if not hub.options.fast_lane or not hub.is_proxy:
         return None
-    check_paths(hub.options.fast_lane_paths)
     return FastLanePart(hub)
 
 
@@ -50,6 +50,7 @@ class FastLanePart(Part):
         self._ttl_s = hub.engine.settings.auth_ttl_s
         self._surroundings = Surroundings(litellm, hub.callback)
         self._told: set[str] = set()
+        self._paths = LanePaths(hub.options.fast_lane_paths)
         self.report = Report(log_hits, on_tick=self._look_around)
         self.leases = Leases(self._clock, self._ttl_s, self.report.add)
 
@@ -68,8 +69,8 @@ class FastLanePart(Part):
 
     def around(self, app: ASGIApp) -> FastLane:
         """Put the lane around an app."""
-        below = Below(app, self.leases, self._hub.outcomes, self.objection)
-        return FastLane(below, self._hub.cache, self.leases, self._hub.options.fast_lane_paths)
+        below = Below(app, self.leases, self._hub.outcomes, self._paths, self.objection)
+        return FastLane(below, self._hub.cache, self.leases, self._paths)
 
     def figures(self) -> dict[str, object]:
         """What the administration API says of it."""
@@ -96,7 +97,9 @@ class FastLanePart(Part):
             or ""
         )
         now_s = self._clock.now_s()
-        found = accepted(principal, data, call_type, now_s=now_s, ttl_s=self._ttl_s)
+        found = None
+        if call_type == visit.lane.call_type:
+            found = accepted(principal, data, visit.lane, now_s=now_s, ttl_s=self._ttl_s)
         visit.judge(found)
         if found is None:
             field = objection(principal, now_s=now_s, ttl_s=self._ttl_s)

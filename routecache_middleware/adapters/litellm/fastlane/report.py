@@ -1,4 +1,4 @@
-"""Telling LiteLLM of the hits that it did not see: summed up per key and model, each second.
+"""Telling LiteLLM of the hits that it did not see: summed up per key, model and API, each second.
 
 What a hit itself does for this is to count. Everything else happens here: once a second the sums
 are taken from the leases and handed to LiteLLM's logging one after the other, slowly enough to
@@ -24,7 +24,7 @@ _CLOSING_S = 2.0
 
 
 class Tally(msgspec.Struct):
-    """Hits of one key on one model.
+    """Hits of one key on one model, by one API.
 
     Attributes:
         accepted: Whose.
@@ -66,7 +66,7 @@ class Report:
         self._every_s = every_s
         self._max_tallies = max_tallies
         self._leases: list[Lease] = []
-        self._tallies: dict[tuple[str, str, str], Tally] = {}
+        self._tallies: dict[tuple[str, ...], Tally] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self.reported = 0
@@ -102,7 +102,7 @@ class Report:
             self._sending = asyncio.get_running_loop().create_task(self._send())
 
     def _sum(self, who: Accepted, hits: int, entries: dict[int, tuple[Entry, int]]) -> None:
-        name = (who.key, who.model, who.user)
+        name = (who.key, who.model, who.user, who.lane.name)
         tally = self._tallies.get(name)
         if tally is not None:
             tally.hits += hits

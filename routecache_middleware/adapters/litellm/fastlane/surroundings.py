@@ -15,9 +15,11 @@ _HOOKS = (
     "async_post_call_streaming_iterator_hook",
     "async_post_call_response_headers_hook",
 )
-# LiteLLM's own callbacks that do nothing to a chat request of a key that may have a lease: they
-# are about limits, sessions, stored responses and skills, which such a key or request has not got,
-# or they count and trace.
+# LiteLLM's own callbacks that do nothing to a request that the lane takes, of a key that may have a
+# lease, by any of its APIs: they are about limits, sessions (which LiteLLM reads out of metadata
+# and headers), skills (out of `container`) and responses that are continued, none of which such a
+# key or request has got; or they count and trace. The ids of responses they encrypt are sent to the
+# very credential that they were encrypted for.
 _HARMLESS = frozenset(
     {
         ("litellm.integrations.opentelemetry", "OpenTelemetry"),

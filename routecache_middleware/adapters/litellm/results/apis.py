@@ -1,14 +1,14 @@
 """The APIs whose answers are kept: what LiteLLM calls them, and what each does differently."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from routecache_middleware.adapters.litellm.results import embeddings, messages, responses, texts
-from routecache_middleware.core.dialect import Judgement, ParsedRequest
+from routecache_middleware.core.dialect import Dialect, Judgement, ParsedRequest
+from routecache_middleware.core.models import ResponseMode
 from routecache_middleware.dialects.openai_chat import OpenAIChat
-from routecache_middleware.dialects.openai_judge import judge_json
 
 __all__ = ["CALL_TYPES", "Api", "api_of"]
 
@@ -21,6 +21,10 @@ class _Judge(Protocol):
     def __call__(self, body: bytes, request: ParsedRequest, /) -> Judgement: ...
 
 
+class _Keyed(Protocol):
+    def __call__(self, payload: Mapping[str, object], /) -> Mapping[str, object]: ...
+
+
 class Api(msgspec.Struct, frozen=True):
     """One API.
 
@@ -29,6 +33,9 @@ class Api(msgspec.Struct, frozen=True):
         verb: ``gen_ai.operation.name`` of its requests.
         parse: Reads a request, given as plain arguments; None: it does not have the API's form.
         judge: Says whether LiteLLM's JSON is a complete answer to a request.
+        keyed: Makes requests that mean the same equal.
+        ignored: Fields of the API that never change an answer.
+        counted: Those that can, whatever LiteLLM takes for its own.
         is_per_input: Each element of ``input`` is an entry of its own.
         is_per_form: What was made as a stream cannot be had in one piece, nor the reverse.
         asks_usage: A stream carries its usage only when it is asked for.
@@ -40,6 +47,9 @@ class Api(msgspec.Struct, frozen=True):
     verb: str
     parse: _Parse
     judge: _Judge
+    keyed: _Keyed
+    ignored: frozenset[str]
+    counted: frozenset[str]
     is_per_input: bool = False
     is_per_form: bool = False
     asks_usage: bool = False
@@ -47,31 +57,73 @@ class Api(msgspec.Struct, frozen=True):
     prompt: str = ""
 
 
+# LiteLLM's own under the same names: which model answers is in the key by itself.
+_LITELLMS: Final = frozenset({"fallbacks", "model"})
+_CHAT_DIALECT = OpenAIChat()
+
+
+def _api(
+    name: str,
+    dialect: Dialect,
+    parse: _Parse,
+    judge: _Judge,
+    *,
+    also_counted: frozenset[str] = frozenset(),
+    is_per_input: bool = False,
+    is_per_form: bool = False,
+    asks_usage: bool = False,
+    metadata: str = "metadata",
+    prompt: str = "",
+) -> Api:
+    """Take from a dialect which fields count."""
+    ignored = dialect.ignored_fields - also_counted
+    return Api(
+        name,
+        dialect.verb,
+        parse,
+        judge,
+        _as_it_is if is_per_input else dialect.keyed,
+        ignored,
+        frozenset(dialect.fields) - ignored - _LITELLMS,
+        is_per_input=is_per_input,
+        is_per_form=is_per_form,
+        asks_usage=asks_usage,
+        metadata=metadata,
+        prompt=prompt,
+    )
+
+
+def _as_it_is(payload: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a request of which each input is looked at by itself."""
+    return payload
+
+
 def _judge_chat(body: bytes, request: ParsedRequest) -> Judgement:
-    return judge_json(body, request.choices)
+    return _CHAT_DIALECT.judge(body, ResponseMode.JSON, request)
 
 
-_CHAT = Api("chat", "chat", OpenAIChat().parse, _judge_chat, asks_usage=True)
-_TEXT = Api("text", "text_completion", texts.parse, texts.judge, prompt="prompt")
-_EMBEDDINGS = Api(
+_CHAT = _api("chat", _CHAT_DIALECT, _CHAT_DIALECT.parse, _judge_chat, asks_usage=True)
+_TEXT = _api("text", texts.DIALECT, texts.parse, texts.judge, prompt="prompt")
+_EMBEDDINGS = _api(
     "embeddings",
-    "embeddings",
+    embeddings.DIALECT,
     embeddings.parse,
     embeddings.judge,
+    also_counted=frozenset({"encoding_format"}),
     is_per_input=True,
     prompt="input",
 )
-_RESPONSES = Api(
+_RESPONSES = _api(
     "responses",
-    "chat",
+    responses.DIALECT,
     responses.parse,
     responses.judge,
     metadata="litellm_metadata",
     prompt="input",
 )
-_MESSAGES = Api(
+_MESSAGES = _api(
     "messages",
-    "chat",
+    messages.DIALECT,
     messages.parse,
     messages.judge,
     is_per_form=True,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from routecache_middleware.adapters.litellm.outcomes import CallOutcome
 from routecache_middleware.adapters.litellm.results.apis import Api
-from routecache_middleware.adapters.litellm.results.controls import Controls
 from routecache_middleware.adapters.litellm.results.keying import Identified, Keyer, Keys
+from routecache_middleware.core.body_directives import BodyDirectives
 from routecache_middleware.core.canonical import DoubtfulJSONError
 from routecache_middleware.core.models import BypassReason, Position
 
@@ -103,7 +103,7 @@ class Call:
         self,
         api: Api,
         call_id: str,
-        controls: Controls,
+        controls: BodyDirectives,
         own_key: object,
         record: CallOutcome,
         *,
@@ -168,7 +168,7 @@ class CallKey(str):
 
     def mark_cut_off(self) -> None:
         """The stream of the call has just stopped."""
-        self.call.is_cut_off = True
+        self.call.is_cut_off = self.call.record.is_cut_off = True
 
     def __copy__(self) -> Self:
         return self

@@ -1,54 +1,44 @@
-"""What a caller asks of the cache: LiteLLM's ``cache`` argument."""
+"""What a caller asks of the cache: LiteLLM's ``cache`` argument.
+
+Its words are read in :mod:`routecache_middleware.core.body_directives`. Here LiteLLM has taken it
+in already, so that it is read as LiteLLM does where that differs: a number may be given as text,
+words that nobody knows are passed over, and with an age that is no number nothing is answered from
+a cache. ``use-cache`` means nothing: this cache is on by default.
+"""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
-import msgspec
+from routecache_middleware.core.body_directives import (
+    BODY_FIELD,
+    BodyDirectives,
+    read_body_directives,
+)
 
-from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
+__all__ = ["NO_CONTROLS", "read_controls"]
 
-__all__ = ["NO_CONTROLS", "Controls", "read_controls"]
-
-
-class Controls(msgspec.Struct, frozen=True):
-    """What is honoured of it.
-
-    Attributes:
-        directives: ``no-cache``, ``no-store`` and ``s-maxage``.
-        ttl_s: ``ttl``: the lifetime that the answer is to have, or None.
-        namespace: Entries of different namespaces never meet.
-    """
-
-    directives: Directives = NO_DIRECTIVES
-    ttl_s: float | None = None
-    namespace: str = ""
+NO_CONTROLS = BodyDirectives()
+_AGES = ("s-maxage", "s-max-age")
+_FLAGS = ("no-cache", "no-store")
 
 
-NO_CONTROLS = Controls()
-
-
-def read_controls(cache: object, namespace: object = None) -> Controls:
+def read_controls(cache: object, namespace: object = None) -> BodyDirectives:
     """Read the argument; what makes no sense is left out, but for an age, which then is 0.
 
     ``namespace``: what holds when the argument names none.
     """
-    asked: Mapping[str, Any] = cache if isinstance(cache, Mapping) else {}
+    asked: Mapping[object, object] = cache if isinstance(cache, Mapping) else {}
     namespace = asked.get("namespace") or namespace
     if not asked and not namespace:
         return NO_CONTROLS
-    age = asked.get("s-maxage", asked.get("s-max-age"))
-    max_age_s = None if age is None else math.floor(_seconds(age) or 0.0)
-    no_cache, no_store = asked.get("no-cache") is True, asked.get("no-store") is True
-    directives = NO_DIRECTIVES
-    if no_cache or no_store or max_age_s is not None:
-        directives = Directives(no_cache=no_cache, no_store=no_store, max_age_s=max_age_s)
-    ttl = asked.get("ttl")
-    return Controls(
-        directives=directives,
-        ttl_s=None if ttl is None else _seconds(ttl),
-        namespace=namespace if isinstance(namespace, str) else "",
-    )
+    known = {name: asked[name] for name in _FLAGS if name in asked}
+    known["ttl"] = _seconds(asked.get("ttl"))
+    for name in _AGES:
+        if asked.get(name) is not None:
+            known[name] = _seconds(asked[name]) or 0
+    found = read_body_directives({BODY_FIELD: known}) or NO_CONTROLS
+    return replace(found, namespace=namespace if isinstance(namespace, str) else "")
 
 
 def _seconds(value: object) -> float | None:
@@ -57,6 +47,6 @@ def _seconds(value: object) -> float | None:
         return None
     try:
         seconds = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: an integer beyond all floats
         return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None

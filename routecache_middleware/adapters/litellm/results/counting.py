@@ -26,6 +26,7 @@ class Counting:
         engine, record = self._engine, call.record
         engine.recorder.result.count(outcome)
         if call.is_reported:  # another part of it was not there
+            record.is_partly_stored = True
             return
         is_first = record.outcome is not outcome
         record.outcome, record.reason = outcome, ""
@@ -50,6 +51,8 @@ class Counting:
         else:
             outcome = Outcome.MISS
             recorder.result.misses += 1
+        if call.served:
+            call.record.is_partly_stored = True
         call.record.outcome = outcome
         call.record.reason = bypass or reason or ""
         self._report(call, RequestFinished(outcome))

@@ -1,12 +1,20 @@
-"""Embeddings: each input is kept for itself, in the form that LiteLLM reads back."""
+"""Embeddings: each input is kept for itself, in the form that LiteLLM reads back.
+
+That form is LiteLLM's own, and its inputs are more than the dialect knows: objects, too, as in
+multimodal embeddings. So both are read here. And the dialect turns one entry into any encoding,
+which LiteLLM does not: ``encoding_format`` counts.
+"""
 
 from collections.abc import Mapping
 
 from routecache_middleware.adapters.litellm.results.reading import decoded, is_remote
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
 from routecache_middleware.core.models import BypassReason, DiscardReason, ResponseMode
+from routecache_middleware.dialects.openai_embeddings import OpenAIEmbeddings
 
-__all__ = ["judge", "parse"]
+__all__ = ["DIALECT", "judge", "parse"]
+
+DIALECT = OpenAIEmbeddings()
 
 
 def parse(payload: Mapping[str, object]) -> ParsedRequest | None:

@@ -1,12 +1,11 @@
 """Which arguments of a LiteLLM call are part of its cache key: all but those listed here.
 
-An argument counts
+An argument that is a field of the API counts as its dialect says. Any other counts
 
 * always, when it is a parameter of some LLM API, or one that LiteLLM does not know: a new parameter
   of a provider never lets two different requests meet. LiteLLM's own arguments (logging, prices,
   retries, callbacks, ...: several hundred) do not count, but for ``_OWNED`` below.
-* never, when it stands in ``_NEVER``: it says who asks, how the answer is to be delivered, or how
-  long to wait for it.
+* never, when it stands in ``_NEVER``: it says who asks, or how long to wait for the answer.
 * by name, when it holds request headers: those that only trace a request do not.
 * as an *endpoint* (``_ENDPOINT``), when the caller chose it. Where a Router's call goes, and with
   which credential, is the deployment's matter: all deployments of a group share answers. What the
@@ -18,9 +17,10 @@ None counts as absent. ``model`` stands in the key itself.
 from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from routecache_middleware.dialects.openai_chat import OpenAIChat
+if TYPE_CHECKING:
+    from routecache_middleware.adapters.litellm.results.apis import Api
 
 __all__ = ["Counts", "counted", "counts", "semantic_headers"]
 
@@ -34,28 +34,30 @@ class Counts(Enum):
     ENDPOINT = auto()
 
 
-_NEVER = OpenAIChat.ignored_fields | {
-    "allowed_cache_controls",
-    "cache",  # what the caller asks of the cache; its namespace counts
-    "cache_key",
-    "caching",
-    "client",
-    "dynamic_cache_object",
-    "litellm_metadata",
-    "litellm_params",
-    "litellm_parent_otel_span",
-    "mock_delay",
-    "mock_testing_content_policy_fallbacks",
-    "mock_testing_context_fallbacks",
-    "mock_testing_fallbacks",
-    "mock_testing_rate_limit_error",
-    "mock_testing_timeout",
-    "model",
-    "original_function",
-    "parent_otel_span",
-    "specific_deployment",
-    "timeout",
-}
+_NEVER = frozenset(
+    {
+        "allowed_cache_controls",
+        "cache",  # what the caller asks of the cache; its namespace counts
+        "cache_key",
+        "caching",
+        "client",
+        "dynamic_cache_object",
+        "litellm_metadata",
+        "litellm_params",
+        "litellm_parent_otel_span",
+        "mock_delay",
+        "mock_testing_content_policy_fallbacks",
+        "mock_testing_context_fallbacks",
+        "mock_testing_fallbacks",
+        "mock_testing_rate_limit_error",
+        "mock_testing_timeout",
+        "model",
+        "original_function",
+        "parent_otel_span",
+        "specific_deployment",
+        "timeout",
+    }
+)
 
 # LiteLLM takes these for its own business, but they change what is sent or what comes back.
 _OWNED = frozenset(
@@ -154,7 +156,7 @@ _TRACING_PREFIXES = ("uberctx-", "x-b3-", "x-datadog-", "x-stainless-")
 
 @lru_cache(maxsize=4096)  # names come from clients, and asking LiteLLM takes 5 µs
 def counts(name: str) -> Counts:
-    """Whether an argument of this name is part of the key."""
+    """Whether an argument of this name is part of the key, when it is no field of the API."""
     if name in _NEVER:
         return Counts.NEVER
     if name in _HEADERS:
@@ -168,20 +170,25 @@ def counts(name: str) -> Counts:
 
 
 def counted(
-    kwargs: Mapping[str, Any], *, ignored: Collection[str], endpoint: Collection[str] | None
+    kwargs: Mapping[str, Any],
+    api: "Api",
+    *,
+    ignored: Collection[str],
+    endpoint: Collection[str] | None,
 ) -> dict[str, Any]:
     """Return the arguments that are part of the key, as they came.
 
     Args:
         kwargs: All arguments.
+        api: Whose fields are known.
         ignored: Further names to leave out.
         endpoint: Which of the endpoint's arguments the caller has chosen; None: all of them.
     """
     found: dict[str, Any] = {}
     for name, value in kwargs.items():
-        if value is None or name in ignored:
+        if value is None or name in ignored or name in api.ignored:
             continue
-        kind = counts(name)
+        kind = _ALWAYS if name in api.counted else counts(name)
         if kind is _ALWAYS:
             found[name] = value
         elif kind is _NEVER_COUNTS:

@@ -15,10 +15,10 @@ import msgspec
 
 from routecache_middleware.adapters.litellm.options import Options
 from routecache_middleware.adapters.litellm.results.apis import Api
-from routecache_middleware.adapters.litellm.results.controls import Controls
 from routecache_middleware.adapters.litellm.results.fields import Counts, counted, counts
 from routecache_middleware.adapters.litellm.results.values import plain, size_of
 from routecache_middleware.adapters.litellm.tenancy import Tenancy, Tenant
+from routecache_middleware.core.body_directives import BodyDirectives
 from routecache_middleware.core.canonical import DoubtfulJSONError, encode
 from routecache_middleware.core.dialect import ParsedRequest
 from routecache_middleware.core.fingerprint import Domain, new_hash
@@ -110,7 +110,7 @@ class Keyer:
         self,
         api: Api,
         kwargs: Mapping[str, Any],
-        controls: Controls,
+        controls: BodyDirectives,
         own_key: object = None,
         *,
         size: int | None = None,
@@ -134,10 +134,11 @@ class Keyer:
         routed = _routed(api, kwargs)
         endpoint = None if routed is None else _chosen(kwargs, routed)
         try:
-            fields = plain(counted(kwargs, ignored=self._ignored, endpoint=endpoint))
+            fields = plain(counted(kwargs, api, ignored=self._ignored, endpoint=endpoint))
             parsed = api.parse({**fields, **_form(kwargs), "model": kwargs.get("model")})
             if parsed is None:
                 return BypassReason.INVALID_JSON
+            fields = {**api.keyed(fields)}
             if api.is_per_input:
                 fields.pop(_INPUT, None)
             form = parsed.mode.value if api.is_per_form else ""

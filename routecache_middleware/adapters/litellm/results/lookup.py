@@ -78,7 +78,7 @@ class Lookups:
             return None
         if not engine.is_open():
             await self._open()
-        call.record.key = ask.keys.key
+        call.record.keys.add(ask.keys.key)
         if not proceed.may_look_up:
             if self._has_lane and call.controls.directives.no_cache:
                 await self._forget(ask)

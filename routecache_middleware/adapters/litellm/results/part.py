@@ -14,7 +14,7 @@ from routecache_middleware.adapters.litellm.results.apis import Api, api_of
 from routecache_middleware.adapters.litellm.results.board import Board
 from routecache_middleware.adapters.litellm.results.cache import new_cache
 from routecache_middleware.adapters.litellm.results.calls import Call, CallKey, begun_call
-from routecache_middleware.adapters.litellm.results.controls import Controls, read_controls
+from routecache_middleware.adapters.litellm.results.controls import read_controls
 from routecache_middleware.adapters.litellm.results.counting import Counting
 from routecache_middleware.adapters.litellm.results.headers import fields_of
 from routecache_middleware.adapters.litellm.results.keying import Keyer, is_routed
@@ -22,6 +22,7 @@ from routecache_middleware.adapters.litellm.results.lookup import Lookups
 from routecache_middleware.adapters.litellm.results.place import Place
 from routecache_middleware.adapters.litellm.results.storing import Storing
 from routecache_middleware.adapters.litellm.results.stream_ends import StreamEnds
+from routecache_middleware.core.body_directives import BodyDirectives
 from routecache_middleware.core.models import BypassReason
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Results(Part):
             await self._hub.aclose()
 
 
-def _controls(kwargs: Mapping[str, Any]) -> Controls:
+def _controls(kwargs: Mapping[str, Any]) -> BodyDirectives:
     metadata = kwargs.get("metadata")
     namespace = metadata.get("redis_namespace") if isinstance(metadata, Mapping) else None
     return read_controls(kwargs.get("cache"), namespace)

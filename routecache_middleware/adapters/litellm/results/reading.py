@@ -1,16 +1,10 @@
-"""Reading requests and answers of APIs that have no dialect of their own yet."""
+"""Reading what is LiteLLM's own, in requests and answers."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from routecache_middleware.core.dialect import Judgement
-from routecache_middleware.core.models import DiscardReason, ResponseMode
-
-__all__ = ["INCOMPLETE", "decoded", "form_of", "is_remote", "is_stream", "objects", "tool_types"]
-
-INCOMPLETE = Judgement(discard=DiscardReason.INCOMPLETE)
+__all__ = ["decoded", "is_remote", "objects"]
 
 _decode = msgspec.json.Decoder().decode
 _LINKS = frozenset({"url", "image_url", "file_url", "video_url", "audio_url"})
@@ -33,28 +27,12 @@ def objects(value: object) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)]
 
 
-def is_stream(payload: Mapping[str, object]) -> bool:
-    """Whether a stream is asked for."""
-    return payload.get("stream") is True
-
-
-def form_of(payload: Mapping[str, object]) -> tuple[ResponseMode, str]:
-    """Return the wire form asked for, and its token."""
-    if not is_stream(payload):
-        return ResponseMode.JSON, "json"
-    options = payload.get("stream_options")
-    has_usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
-    return ResponseMode.STREAM, "stream+usage" if has_usage else "stream"
-
-
-def tool_types(payload: Mapping[str, object]) -> Iterator[object]:
-    """Yield the type of each tool; None where there is none."""
-    for tool in objects(payload.get("tools")):
-        yield tool.get("type")
-
-
 def is_remote(value: object) -> bool:
-    """Whether something in a request is fetched from elsewhere: it can change meanwhile."""
+    """Whether something in a request is fetched from elsewhere: it can change meanwhile.
+
+    Other than a dialect this knows the parts of all APIs, since LiteLLM translates between them,
+    and takes a file for what its id stands for in one account: a group may have several.
+    """
     pending = [value]  # not recursive: a client decides how deep it goes
     while pending:
         item = pending.pop()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from routecache_middleware.adapters.litellm.part import Kwargs
-from routecache_middleware.adapters.litellm.results.controls import Controls, read_controls
+from routecache_middleware.adapters.litellm.results.controls import read_controls
 from routecache_middleware.adapters.litellm.results.keying import Identified, Keyer, is_routed
 from routecache_middleware.adapters.litellm.results.lookup import readable
 from routecache_middleware.adapters.litellm.results.storing import (
@@ -19,6 +19,7 @@ from routecache_middleware.adapters.litellm.sync.key import SyncKey
 from routecache_middleware.adapters.litellm.sync.query import Query
 from routecache_middleware.adapters.litellm.sync.rules import Asked
 from routecache_middleware.adapters.litellm.sync.whole_embeddings import sync_api_of
+from routecache_middleware.core.body_directives import BodyDirectives
 from routecache_middleware.core.models import BypassReason, DiscardReason, Entry, Position
 from routecache_middleware.core.plan import Bypass, plan_request
 from routecache_middleware.core.records import scopes_of
@@ -31,7 +32,7 @@ __all__ = ["LiteLLMRules"]
 
 class _Request(msgspec.Struct, frozen=True):
     found: Identified
-    controls: Controls
+    controls: BodyDirectives
 
 
 class LiteLLMRules:

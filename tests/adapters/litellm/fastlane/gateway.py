@@ -13,11 +13,14 @@ from litellm.proxy._types import UserAPIKeyAuth
 
 from routecache_middleware import CachePolicy, RouteCache, Settings
 from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
+from routecache_middleware.adapters.litellm.fastlane.dialect import CHAT, LaneDialect
 from routecache_middleware.adapters.litellm.fastlane.part import FastLanePart
 from routecache_middleware.adapters.litellm.hub import Hub
 from routecache_middleware.adapters.litellm.options import for_cache
+from routecache_middleware.core.models import Outcome
 from routecache_middleware.core.ports import Coordinator
 from routecache_middleware.testing.clock import FakeClock
+from tests.adapters.litellm.fastlane.asking import PATHS, PLAIN, answer
 from tests.support.apps import json_answer
 from tests.support.asgi import Pair, Response, fetch
 from tests.support.chat import ask
@@ -36,6 +39,7 @@ class Gateway:
         headers: Further response headers.
         answer: What it answers; None: a completion, numbered.
         on_accepted: Called with LiteLLM's data of a request that was let in.
+        call_type: What it calls every request; None: what LiteLLM would.
         gate: Requests that were let in wait for it.
         skips_hooks: It does not call the callbacks, as for a path that LiteLLM passes through.
     """
@@ -51,6 +55,7 @@ class Gateway:
         self.gate.set()
         self.skips_hooks = False
         self.status = 200
+        self.call_type: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -62,20 +67,19 @@ class Gateway:
         body = msgspec.json.decode(message["body"])
         self.asked.append(body)
         number = len(self.asked)
-        data = {**body, "litellm_call_id": f"call-{number}", "metadata": {"user_api_key": key}}
+        lane = next((one for one, path in PATHS.items() if path == scope["path"]), CHAT)
+        data = {**body, "litellm_call_id": f"call-{number}", lane.metadata: {"user_api_key": key}}
         if not self.skips_hooks:
             principal = UserAPIKeyAuth(api_key=key, **self.keys[key])
-            await self._callback.async_pre_call_hook(principal, None, data, "acompletion")
+            call_type = self.call_type or lane.call_type
+            await self._callback.async_pre_call_hook(principal, None, data, call_type)
         self.on_accepted(data)
         await self.gate.wait()
-        await self._send(send, self.answer or self._numbered(number))
+        await self._send(send, self.answer or self._numbered(lane, number))
 
-    def _numbered(self, number: int) -> list[Message]:
-        choice = {"index": 0, "message": {"role": "assistant", "content": f"answer {number}"}}
-        choices = [{**choice, "finish_reason": "stop"}]
-        body = {"id": str(number), "object": "chat.completion", "model": "m", "choices": choices}
-        headers = [*JSON, *self.headers]
-        return json_answer(msgspec.json.encode(body), status=self.status, headers=headers)
+    def _numbered(self, lane: LaneDialect, number: int) -> list[Message]:
+        body = msgspec.json.encode(answer(lane, f"answer {number}"))
+        return json_answer(body, status=self.status, headers=[*JSON, *self.headers])
 
     async def _send(self, send: Send, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -129,6 +133,25 @@ class Lane:
         authorization = (b"authorization", f"Bearer {key}".encode())
         body = ask(prompt, **more)
         return await fetch(self.app, body, headers=[authorization, *headers], **scope)
+
+    async def ask_in(
+        self, lane: LaneDialect, *, key: str = "alice", headers: Iterable[Pair] = (), **more: Any
+    ) -> Response:
+        """Ask something in any of the APIs."""
+        scope = {"path": PATHS[lane], **more.pop("scope", {})}
+        authorization = (b"authorization", f"Bearer {key}".encode())
+        body = msgspec.json.encode({**PLAIN[lane], **more})
+        return await fetch(self.app, body, headers=[authorization, *headers], **scope)
+
+    def knows_of_calls(self, **fields: Any) -> None:
+        """Let our cache inside LiteLLM say of each call what became of it: nothing was stored."""
+
+        def write(data: dict[str, Any]) -> None:
+            found = self.hub.outcomes.of(data["litellm_call_id"])
+            for name, value in {"outcome": Outcome.MISS, **fields}.items():
+                setattr(found, name, value)
+
+        self.gateway.on_accepted = write
 
     async def aclose(self) -> None:
         """End it."""

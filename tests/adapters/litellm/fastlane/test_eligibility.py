@@ -7,6 +7,12 @@ import pytest
 from litellm.proxy._types import Member, UserAPIKeyAuth
 
 from routecache_middleware.adapters.litellm.fastlane import eligibility
+from routecache_middleware.adapters.litellm.fastlane.dialect import (
+    CHAT,
+    MESSAGES,
+    RESPONSES,
+    LaneDialect,
+)
 from routecache_middleware.adapters.litellm.fastlane.eligibility import accepted, objection
 
 NOW_S = 1_800_000_000.0
@@ -109,20 +115,33 @@ def test_who_was_not_authenticated_gets_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "call_type"),
+    "data",
     [
-        ({}, "aembedding"),
-        ({"metadata": {"guardrails": ["g"]}}, "acompletion"),
-        ({"guardrails": ["g"]}, "acompletion"),
-        ({"metadata": {"applied_policies": ["p"]}}, "acompletion"),
-        ({"metadata": None}, "acompletion"),
+        {"metadata": {"guardrails": ["g"]}},
+        {"guardrails": ["g"]},
+        {"metadata": {"applied_policies": ["p"]}},
+        {"metadata": None},
     ],
 )
-def test_a_request_that_litellm_does_more_for_gets_none(
-    data: dict[str, Any], call_type: str
-) -> None:
+def test_a_request_that_litellm_does_more_for_gets_none(data: dict[str, Any]) -> None:
     given = {"model": "m", "metadata": {}, **data}
-    assert accepted(key(), given, call_type, now_s=NOW_S, ttl_s=TTL_S) is None
+    assert accepted(key(), given, CHAT, now_s=NOW_S, ttl_s=TTL_S) is None
+
+
+@pytest.mark.parametrize("lane", [RESPONSES, MESSAGES], ids=lambda lane: lane.name)
+def test_who_asks_is_read_where_litellm_has_written_it(lane: LaneDialect) -> None:
+    """In these APIs ``metadata`` is the client's own."""
+    mine, theirs = {"user_api_key": "hash"}, {"user_api_key": "forged"}
+    data: dict[str, Any] = {"model": "m", "metadata": theirs, "litellm_metadata": mine}
+    who = accepted(key(), data, lane, now_s=NOW_S, ttl_s=TTL_S)
+    assert who is not None
+    assert (who.key, who.metadata, who.lane) == ("hash", mine, lane)
+    data["metadata"] = {"sensitive_data_routing_applied": True}  # a mark of a hook of LiteLLM's
+    assert accepted(key(), data, lane, now_s=NOW_S, ttl_s=TTL_S) is None
+    data["metadata"] = theirs
+    data["litellm_metadata"] = {"guardrails": ["g"]}
+    assert accepted(key(), data, lane, now_s=NOW_S, ttl_s=TTL_S) is None
+    assert accepted(key(), {"metadata": mine}, lane, now_s=NOW_S, ttl_s=TTL_S) is None
 
 
 def test_only_names_go_into_what_is_logged_later() -> None:
@@ -137,7 +156,7 @@ def test_only_names_go_into_what_is_logged_later() -> None:
             "headers": {"authorization": "secret"},
         },
     }
-    who = accepted(key(end_user_id="u"), data, "acompletion", now_s=NOW_S, ttl_s=TTL_S)
+    who = accepted(key(end_user_id="u"), data, CHAT, now_s=NOW_S, ttl_s=TTL_S)
     assert who is not None
     assert (who.key, who.model, who.user) == ("hash", "group", "u")
     assert who.metadata == {"user_api_key": "hash", "user_api_key_team_id": "t"}

@@ -3,12 +3,10 @@
 import pytest
 
 from routecache_middleware import CachePolicy, Settings
-from routecache_middleware.adapters.litellm.fastlane.dialect import LaneChat
+from routecache_middleware.adapters.litellm.fastlane.dialect import CHAT
 from routecache_middleware.adapters.litellm.fastlane.heads import LaneHead, LaneHeads
 from routecache_middleware.core.models import BypassReason
 from tests.support.asgi import KEY, Pair, scope_of
-
-CHAT = LaneChat()
 
 
 def read(*headers: Pair, settings: Settings | None = None, **scope: object) -> LaneHead:

@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,72 +18,10 @@ from tests.adapters.litellm.configs import (
     proxy_config,
 )
 from tests.adapters.litellm.e2e.conftest import Keys
+from tests.adapters.litellm.fastlane.posting import LEASE_S, Got, ask, post
 from tests.adapters.litellm.provider import Answer, Provider
 from tests.adapters.litellm.proxy import Proxy, start_proxy
 from tests.support.child import wait_until
-
-LEASE_S = 2.0
-
-
-class Got:
-    """A response as it came over the wire."""
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self.count = [name.lower() for name, _ in response.getheaders()].count("x-routecache")
-        self.body = response.read()
-
-    @property
-    def is_from_the_lane(self) -> bool:
-        """LiteLLM names each call that it has seen."""
-        return "x-litellm-call-id" not in self.headers and self.outcome == "HIT"
-
-    @property
-    def outcome(self) -> str:
-        return self.headers.get("x-routecache", "")
-
-
-def post(
-    proxy: Proxy, path: str, body: Mapping[str, Any], *, key: str | None, method: str = "POST"
-) -> Got:
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
-    headers = {"content-type": "application/json"}
-    if key is not None:
-        headers["authorization"] = f"Bearer {key}"
-    try:
-        connection.request(method, path, json.dumps(body), headers)
-        return Got(connection.getresponse())
-    finally:
-        connection.close()
-
-
-def ask(proxy: Proxy, prompt: str, *, key: str | None = MASTER_KEY, **fields: Any) -> Got:
-    body = {"model": "chat", "messages": [{"role": "user", "content": prompt}], **fields}
-    return post(proxy, "/v1/chat/completions", body, key=key)
-
-
-@pytest.fixture(scope="module")
-def lane_proxy(_provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    config = proxy_config(
-        deployment("chat", _provider, input_cost_per_token=0.001, output_cost_per_token=0.002),
-        callbacks=(CALLBACK, LOGGER),
-        cache={"fast_lane": True, "auth_ttl_s": LEASE_S},
-        router={"num_retries": 0, "disable_cooldowns": True},
-    )
-    with start_proxy(config, tmp_path_factory.mktemp("lane")) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(lane_proxy: Proxy, provider: Provider) -> Proxy:
-    assert lane_proxy.is_running, lane_proxy.log[-4000:]
-    return lane_proxy
-
-
-@pytest.fixture
-def keys(proxy: Proxy) -> Keys:
-    return Keys(proxy)
 
 
 def test_a_repeat_is_answered_before_litellm(proxy: Proxy, provider: Provider, keys: Keys) -> None:
@@ -339,8 +277,8 @@ def test_several_workers_each_give_leases_of_their_own_and_share_answers(
 
 @pytest.mark.slow
 def test_a_wrong_setting_keeps_the_proxy_from_starting(provider: Provider, tmp_path: Any) -> None:
-    wrong = {"fast_lane": True, "fast_lane_paths": ["/v1/embeddings"]}
+    wrong = {"fast_lane": True, "fast_lane_paths": ["/v1/rerank"]}
     config = proxy_config(deployment("chat", provider), cache=wrong)
     with start_proxy(config, tmp_path, command="routecache", is_waited_for=False) as proxy:
         assert proxy.wait_until_ended() != 0
-        assert "/v1/embeddings" in proxy.log
+        assert "/v1/rerank" in proxy.log
