@@ -11,16 +11,24 @@ from collections import OrderedDict
 import msgspec
 import xxhash
 
+from routecache_middleware.core.batch import Batched
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
-from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
+from routecache_middleware.core.fingerprint import (
+    Fingerprint,
+    KeyContext,
+    fingerprint,
+    result_hashes,
+)
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
 
-__all__ = ["Identified", "Identifier"]
+__all__ = ["Identified", "Identifier", "Several"]
 
 _MEMO_OVERHEAD_BYTES = 512
+_HASH_BYTES = 96  # a hash of 32 characters as Python holds it, and its place in a tuple
+_MANY = 256  # hashing so many items takes a millisecond or two
 _digest = xxhash.xxh3_64_intdigest
 
 
@@ -36,6 +44,18 @@ class Identified(msgspec.Struct, frozen=True):
     parsed: ParsedRequest
     fingerprint: Fingerprint
     former: tuple[Fingerprint, ...] = ()
+
+
+class Several(Identified, frozen=True):
+    """A request for several things at once, each of which is an entry of its own.
+
+    Attributes:
+        items: The result hash that each would have alone, in order.
+        former_items: What they would be under each of the former secrets.
+    """
+
+    items: tuple[str, ...] = ()
+    former_items: tuple[tuple[str, ...], ...] = ()
 
 
 class Identifier:
@@ -68,7 +88,8 @@ class Identifier:
         seen = self.recall(context, body)
         if seen is not None:
             return seen
-        if len(body) > self._settings.hash_in_thread_bytes:
+        is_long = len(body) > self._settings.hash_in_thread_bytes
+        if is_long or (body.count(b",") > _MANY and isinstance(dialect, Batched)):
             found = await asyncio.to_thread(self._identify, dialect, context, body)
         else:
             found = self._identify(dialect, context, body)
@@ -98,6 +119,19 @@ class Identifier:
                 )
                 for secret in secrets
             ]
+            if parsed.choices > 1 and isinstance(dialect, Batched):
+                items = dialect.split(payload)
+                alone = [
+                    result_hashes(
+                        items,
+                        dialect=dialect,
+                        context=context,
+                        ignored=self._policy.ignored_fields,
+                        secret=secret,
+                    )
+                    for secret in secrets
+                ]
+                return Several(parsed, hashes[0], tuple(hashes[1:]), alone[0], tuple(alone[1:]))
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
         return Identified(parsed, hashes[0], tuple(hashes[1:]))
@@ -106,14 +140,21 @@ class Identifier:
         self, slot: int, body: bytes, context: KeyContext, found: Identified | BypassReason
     ) -> None:
         limit = self._settings.memo_bytes
-        cost = len(body) + _MEMO_OVERHEAD_BYTES
+        cost = _cost(body, found)
         if cost > limit // 8:
             return
         replaced = self._memo.pop(slot, None)
         if replaced is not None:
-            self._bytes -= len(replaced[0]) + _MEMO_OVERHEAD_BYTES
+            self._bytes -= _cost(replaced[0], replaced[2])
         while self._bytes + cost > limit:
             _, oldest = self._memo.popitem(last=False)
-            self._bytes -= len(oldest[0]) + _MEMO_OVERHEAD_BYTES
+            self._bytes -= _cost(oldest[0], oldest[2])
         self._memo[slot] = (body, context, found)
         self._bytes += cost
+
+
+def _cost(body: bytes, found: Identified | BypassReason) -> int:
+    cost = len(body) + _MEMO_OVERHEAD_BYTES
+    if isinstance(found, Several):
+        cost += len(found.items) * (1 + len(found.former_items)) * _HASH_BYTES
+    return cost
