@@ -138,8 +138,8 @@ def join(answers: Sequence[Answer], vectors: Sequence[Members]) -> bytes | None:
         answers: They; at least one. What is not said of a single input is taken from the first.
         vectors: Their vectors, in the form that is wanted.
     """
-    first = answers[0]
-    if any(answer.model != first.model for answer in answers):
+    first, models = answers[0], {answer.model for answer in answers}
+    if len(models) > 1:
         return None  # vectors of two models have nothing to do with one another
     data = [{**vector, "index": msgspec.Raw(b"%d" % index)} for index, vector in enumerate(vectors)]
     return _written(first.members, data, _summed([answer.usage for answer in answers]))
