@@ -367,7 +367,7 @@ async def test_a_coordinator_that_stores_nothing_is_no_matter_to_clients() -> No
         await process.cache.engine.background.drain(10)
         assert json.loads(got.body) == embeddings(inputs)
         stats = process.cache.stats().result
-        assert stats.write_errors == 64  # one handful, and no more after that
+        assert stats.write_errors == 16  # one handful, and no more after that
 
 
 @pytest.fixture

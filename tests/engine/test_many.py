@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from routecache_middleware import RouteCache, Settings
+from routecache_middleware.core.budget import current_budget, open_budget
 from routecache_middleware.core.events import LookupFinished, PutFinished
 from routecache_middleware.core.invalidation import InvalidationRow, key_scope, model_scope
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
@@ -163,7 +164,7 @@ async def test_the_first_failure_is_the_last_attempt(
 ) -> None:
     coordinator.fail("store")
     await put_many(engine, [(key(f"{number:032x}"), entry()) for number in range(200)])
-    assert coordinator.asked["store"] == 64
+    assert coordinator.asked["store"] == 16
     assert watcher.finished == [
         (
             "cache.put result",
@@ -191,3 +192,30 @@ async def test_many_give_others_their_turn(engine: Engine) -> None:
     assert found.lookup.outcome is Outcome.HIT
     assert stored >= 31
     assert turns >= 8
+
+
+async def test_a_networked_coordinator_is_asked_for_a_handful_at_a_time(
+    engine: Engine, coordinator: FaultyCoordinator
+) -> None:
+    """One that has answered gets the whole time of a request again; one that has failed, none."""
+    many = [result_key(f"{number:032x}", "m") for number in range(300)]
+    await put_many(engine, [(one, entry()) for one in many])
+    coordinator.read.clear()
+    left_s: list[float] = []
+
+    async def journey() -> None:
+        budget = current_budget()
+        assert budget is not None
+        left_s.append(budget.remaining_s)
+        budget.spend(0.03)
+
+    coordinator.journey = journey  # type: ignore[method-assign]
+    with open_budget(0.05):
+        found = await lookup_many(engine, many)
+    assert found.lookup.outcome is Outcome.HIT
+    assert [len(keys) for keys in coordinator.read] == [128, 128, 44]
+    assert left_s == [0.05] * 3
+    with open_budget(0.0):
+        await lookup_many(engine, many)
+    assert left_s[3:] == [0.0] * 3
+    coordinator.journey = FaultyCoordinator.journey.__get__(coordinator)  # type: ignore[method-assign]
