@@ -24,6 +24,7 @@ _FORWARDED = {
     MissReason.CONVERSION: b"routecache; fwd=miss; detail=conversion",
     MissReason.INELIGIBLE: b"routecache; fwd=miss; detail=ineligible",
     MissReason.UNAUTHORISED: b"routecache; fwd=miss; detail=unauthorised",
+    MissReason.PARTIAL: b"routecache; fwd=partial",
 }
 
 

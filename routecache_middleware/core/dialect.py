@@ -85,6 +85,8 @@ class ParsedRequest(msgspec.Struct, frozen=True):
         temperature: Sampling temperature, or None when the request does not say.
         is_deterministic: The request asks for reproducible output (temperature 0, or a seed).
         bypass: Why the request can never be answered from a cache, or None.
+        sizes: How long each of several items is, in a unit of the dialect's own, for sharing out
+            what is counted for all of them (see ``core.batch``); empty when there is one.
     """
 
     model: str
@@ -95,6 +97,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     temperature: float | None = None
     is_deterministic: bool = False
     bypass: BypassReason | None = None
+    sizes: tuple[int, ...] = ()
 
 
 class Judgement(msgspec.Struct, frozen=True):

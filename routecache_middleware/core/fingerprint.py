@@ -19,7 +19,7 @@ every part is msgpack, which ends itself, so no two lists of parts run together 
 XXH3 must not be used here: it is fast, but collisions of whole chat bodies can be made at will.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
 
@@ -37,6 +37,7 @@ __all__ = [
     "fingerprint",
     "hash_query",
     "new_hash",
+    "result_hashes",
 ]
 
 
@@ -115,21 +116,9 @@ def fingerprint(
         DoubtfulJSONError: The payload has a part that no canonical form exists for.
         ConfigurationError: The secret is too long.
     """
-    left_out = dialect.ignored_fields | ignored
-    sampling_fields = dialect.sampling_fields
-    core: dict[str, object] = {}
-    sampling: dict[str, object] = {}
     keyed = dialect.keyed(payload)
-    for name, value in keyed.items():
-        if name not in left_out:
-            (sampling if name in sampling_fields else core)[name] = value
-    head = _parts(
-        context.dialect,
-        _utf8(context.root_path),
-        _utf8(context.path),
-        context.query,
-        context.headers,
-    )
+    core, sampling = _told_apart(keyed, dialect, dialect.ignored_fields | ignored)
+    head = _head(context)
     state = new_hash(Domain.REQUEST, secret)
     state.update(head + encode(core))
     if scope is DecisionScope.REQUEST:
@@ -140,6 +129,30 @@ def fingerprint(
     decision.update(_parts("decision", _utf8(router_version)))
     state.update(_parts("result") + encode(sampling))
     return Fingerprint(decision=decision.hexdigest(), result=state.hexdigest())
+
+
+def result_hashes(
+    payloads: Iterable[Mapping[str, object]],
+    *,
+    dialect: Dialect,
+    context: KeyContext,
+    ignored: frozenset[str] = frozenset(),
+    secret: bytes = b"",
+) -> tuple[str, ...]:
+    """Return what :func:`fingerprint` has as ``result`` of each of several requests.
+
+    Arguments and errors are those of it. What the requests share is hashed once.
+    """
+    left_out = dialect.ignored_fields | ignored
+    begun = new_hash(Domain.REQUEST, secret)
+    begun.update(_head(context))
+    hashes = []
+    for payload in payloads:
+        core, sampling = _told_apart(dialect.keyed(payload), dialect, left_out)
+        state = begun.copy()
+        state.update(encode(core) + _parts("result") + encode(sampling))
+        hashes.append(state.hexdigest())
+    return tuple(hashes)
 
 
 def hash_query(
@@ -182,6 +195,29 @@ def new_hash(domain: Domain, secret: bytes = b"") -> blake2b:
             f"secret is <{len(secret)} bytes>; it has to be at most {blake2b.MAX_KEY_SIZE} bytes"
         )
     return blake2b(digest_size=16, key=secret, person=domain.value)
+
+
+def _told_apart(
+    keyed: Mapping[str, object], dialect: Dialect, left_out: frozenset[str]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the fields that both hashes cover, and those that only the result hash covers."""
+    sampling_fields = dialect.sampling_fields
+    core: dict[str, object] = {}
+    sampling: dict[str, object] = {}
+    for name, value in keyed.items():
+        if name not in left_out:
+            (sampling if name in sampling_fields else core)[name] = value
+    return core, sampling
+
+
+def _head(context: KeyContext) -> bytes:
+    return _parts(
+        context.dialect,
+        _utf8(context.root_path),
+        _utf8(context.path),
+        context.query,
+        context.headers,
+    )
 
 
 def _query_bytes(payload: Mapping[str, object] | bytes | str) -> tuple[Domain, bytes]:

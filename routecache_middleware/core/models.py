@@ -60,6 +60,7 @@ class MissReason(StrEnum):
     CONVERSION = "conversion"
     INELIGIBLE = "ineligible"
     UNAUTHORISED = "unauthorised"
+    PARTIAL = "partial"
 
 
 class BypassReason(StrEnum):

@@ -63,6 +63,7 @@ _MISS: dict[Reason, str] = {
         "What is stored is not fresh enough for this request's `Cache-Control`, or nothing is "
         "served in `write_only` mode."
     ),
+    MissReason.PARTIAL: "Of several inputs only some have a stored answer: the others are asked for.",
     MissReason.CONVERSION: (
         "What is stored has another wire form, which cannot truthfully be turned into this one."
     ),

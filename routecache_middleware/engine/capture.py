@@ -16,9 +16,14 @@ class CaptureBudget:
         self._per_answer = settings.max_result_bytes
         self.used = 0
 
-    def start(self) -> "Capture":
-        """Begin recording one answer."""
-        return Capture(self, self._per_answer)
+    def start(self, parts: int = 1) -> "Capture":
+        """Begin recording one answer; ``parts``: how many entries are to be made of it.
+
+        One of several parts may be as large as all of them could be, but never takes more than half
+        of what there is for everybody.
+        """
+        most = max(self._per_answer, self._limit // 2)
+        return Capture(self, min(parts * self._per_answer, most))
 
     def claim(self, size: int) -> bool:
         """Take ``size`` bytes of the budget, if there are as many left."""

@@ -236,6 +236,18 @@ class Engine(Judge):
         span.finish(lookup_finished(plan, self.coordinator.name))
         return Lookup(plan, outcome, self.table.position, span.traceparent, entry)
 
+    async def read(self, keys: Sequence[CacheKey]) -> Fetched:
+        """Fetch entries, and take in what the log has brought.
+
+        Raises:
+            CoordinatorError: They could not be read.
+        """
+        fetched = await self.coordinator.fetch(keys, self.table.position)
+        self._learn(fetched)
+        if self._owed.rows:
+            await self._owed.pay()
+        return fetched
+
     async def sync(self) -> Position:
         """Read the log's tail, and say how far it is known now. Failing to is no error here."""
         with suppress(Exception):  # as in lookup

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 import xxhash
 
+from routecache_middleware.core.batch import Batched
 from routecache_middleware.core.body_directives import (
     BODY_FIELD,
     BodyDirectives,
@@ -20,14 +21,21 @@ from routecache_middleware.core.body_directives import (
 from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
 from routecache_middleware.core.explain import Explanation, explain
-from routecache_middleware.core.fingerprint import Fingerprint, KeyContext, fingerprint
+from routecache_middleware.core.fingerprint import (
+    Fingerprint,
+    KeyContext,
+    fingerprint,
+    result_hashes,
+)
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
 
-__all__ = ["Identified", "Identifier"]
+__all__ = ["Identified", "Identifier", "Several"]
 
 _MEMO_OVERHEAD_BYTES = 512
+_HASH_BYTES = 96  # a hash of 32 characters as Python holds it, and its place in a tuple
+_MANY = 256  # hashing so many items takes a millisecond or two
 _digest = xxhash.xxh3_64_intdigest
 
 
@@ -45,6 +53,18 @@ class Identified(msgspec.Struct, frozen=True):
     fingerprint: Fingerprint
     former: tuple[Fingerprint, ...] = ()
     asked: BodyDirectives | None = None
+
+
+class Several(Identified, frozen=True):
+    """A request for several things at once, each of which is an entry of its own.
+
+    Attributes:
+        items: The result hash that each would have alone, in order.
+        former_items: What they would be under each of the former secrets.
+    """
+
+    items: tuple[str, ...] = ()
+    former_items: tuple[tuple[str, ...], ...] = ()
 
 
 class Identifier:
@@ -95,7 +115,8 @@ class Identifier:
         self, dialect: Dialect, context: KeyContext, body: bytes
     ) -> Identified | BypassReason:
         """As :meth:`identify`, without remembering anything."""
-        if len(body) > self._settings.hash_in_thread_bytes:
+        is_long = len(body) > self._settings.hash_in_thread_bytes
+        if is_long or (body.count(b",") > _MANY and isinstance(dialect, Batched)):
             return await asyncio.to_thread(self._identify, dialect, context, body)
         return self._identify(dialect, context, body)
 
@@ -148,6 +169,21 @@ class Identifier:
                 )
                 for secret in secrets
             ]
+            if parsed.choices > 1 and isinstance(dialect, Batched):
+                items = dialect.split(payload)
+                alone = [
+                    result_hashes(
+                        items,
+                        dialect=dialect,
+                        context=context,
+                        ignored=self._policy.ignored_fields,
+                        secret=secret,
+                    )
+                    for secret in secrets
+                ]
+                return Several(
+                    parsed, hashes[0], tuple(hashes[1:]), asked, alone[0], tuple(alone[1:])
+                )
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
         return Identified(parsed, hashes[0], tuple(hashes[1:]), asked)
@@ -167,15 +203,15 @@ class Identifier:
         self, slot: int, body: bytes, context: KeyContext, found: Identified | BypassReason
     ) -> None:
         limit = self._settings.memo_bytes
-        cost = len(body) + _MEMO_OVERHEAD_BYTES
+        cost = _cost(body, found)
         if cost > limit // 8:
             return
         replaced = self._memo.pop(slot, None)
         if replaced is not None:
-            self._bytes -= len(replaced[0]) + _MEMO_OVERHEAD_BYTES
+            self._bytes -= _cost(replaced[0], replaced[2])
         while self._bytes + cost > limit:
             _, oldest = self._memo.popitem(last=False)
-            self._bytes -= len(oldest[0]) + _MEMO_OVERHEAD_BYTES
+            self._bytes -= _cost(oldest[0], oldest[2])
         self._memo[slot] = (body, context, found)
         self._bytes += cost
 
@@ -192,3 +228,10 @@ def _said(context: KeyContext) -> dict[str, object]:
     """Return what the path says and the body need not."""
     said = {"model": context.model, "stream": context.form}
     return {name: value for name, value in said.items() if value}
+
+
+def _cost(body: bytes, found: Identified | BypassReason) -> int:
+    cost = len(body) + _MEMO_OVERHEAD_BYTES
+    if isinstance(found, Several):
+        cost += len(found.items) * (1 + len(found.former_items)) * _HASH_BYTES
+    return cost

@@ -56,6 +56,7 @@ def test_a_name_that_is_no_token_becomes_a_string(name: str, detail: str) -> Non
         (MissReason.CONVERSION, {"fwd": "miss", "detail": "conversion"}),
         (MissReason.INELIGIBLE, {"fwd": "miss", "detail": "ineligible"}),
         (MissReason.UNAUTHORISED, {"fwd": "miss", "detail": "unauthorised"}),
+        (MissReason.PARTIAL, {"fwd": "partial"}),
     ],
 )
 def test_a_miss_says_why_it_was_forwarded(
@@ -67,7 +68,12 @@ def test_a_miss_says_why_it_was_forwarded(
 
 def test_every_miss_reason_has_its_value() -> None:
     for reason in MissReason:
-        assert parsed(cache_status.forwarded(reason))["fwd"] in {"miss", "stale", "request"}
+        assert parsed(cache_status.forwarded(reason))["fwd"] in {
+            "miss",
+            "stale",
+            "request",
+            "partial",
+        }
 
 
 def test_a_follower_says_that_it_was_collapsed() -> None:

@@ -4,7 +4,7 @@ import copy
 import json
 from collections import UserDict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import xxhash
@@ -21,8 +21,10 @@ from routecache_middleware.core.fingerprint import (
     KeyContext,
     hash_query,
     new_hash,
+    result_hashes,
 )
 from routecache_middleware.dialects.openai_chat import OpenAIChat
+from routecache_middleware.dialects.openai_embeddings import OpenAIEmbeddings
 from routecache_middleware.errors import ConfigurationError
 
 DIALECT = OpenAIChat()
@@ -325,3 +327,16 @@ def test_hash_query_refuses_other_types_and_says_what_to_do() -> None:
 @given(st.binary() | st.text())
 def test_hash_query_never_raises_for_bytes_or_text(payload: bytes | str) -> None:
     assert len(hash_query(payload)) == 32
+
+
+def test_results_of_several_requests_are_those_of_each() -> None:
+    dialect, context = OpenAIEmbeddings(), KeyContext("d", "", "/v1/embeddings", b"q=1", ())
+    payloads = [{"model": "e", "input": item, "user": "u", "n": 1} for item in ("a", ["b"], [1])]
+    ways: list[dict[str, Any]] = [{}, {"secret": b"s" * 16}, {"ignored": frozenset({"n"})}]
+    for way in ways:
+        alone = tuple(
+            fingerprint.fingerprint(payload, dialect=dialect, context=context, **way).result
+            for payload in payloads
+        )
+        assert result_hashes(payloads, dialect=dialect, context=context, **way) == alone
+        assert len(set(alone)) == 3

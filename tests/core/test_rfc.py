@@ -215,7 +215,7 @@ def test_a_hit_and_a_forward_exclude_each_other(reason: MissReason | BypassReaso
     else:
         found = parameters(cache_status.bypassed(reason))
     assert "hit" not in found
-    assert found["fwd"] in {"bypass", "miss", "request", "stale"}
+    assert found["fwd"] in {"bypass", "miss", "partial", "request", "stale"}
 
 
 @pytest.mark.parametrize(

@@ -253,3 +253,120 @@ def test_the_rest_of_a_dialect() -> None:
         "dimensions": None,
     }
     assert "`input`" in field_table(DIALECT.fields)
+
+
+def test_what_is_taken_apart_is_what_was_sent() -> None:
+    """Digits, unknown members and their order are the upstream's own."""
+    body = (
+        b'{"id":"x","object":"list","data":['
+        b'{"object":"embedding","embedding":[1.50, -0.0,1e-7],"index":0,"more":{"b":1,"a":2}},'
+        b'{"object":"embedding","embedding":[2.0],"index":1}],'
+        b'"model":"e-1","usage":{"total_tokens":5,"prompt_tokens":5}}'
+    )
+    two = parsed(["a", "b"])
+    parts = DIALECT.take_apart(body, two)
+    assert parts is not None
+    assert b'"embedding":[1.50, -0.0,1e-7],"index":0,"more":{"b":1,"a":2}' in parts[0]
+    assert DIALECT.put_together(parts, two) == body
+
+
+@given(st.lists(st.integers(0, 40), min_size=2, max_size=9), st.integers(0, 10**6))
+def test_shares_add_up_whatever_is_counted(lengths: list[int], total: int) -> None:
+    value = ["x" * length for length in lengths]
+    request_of_all = parsed(value)
+    usage = {"prompt_tokens": total, "total_tokens": total}
+    parts = DIALECT.take_apart(answer(*[[0.5]] * len(value), usage=usage), request_of_all)
+    assert parts is not None
+    shares = [json.loads(part)["usage"]["prompt_tokens"] for part in parts]
+    assert sum(shares) == total
+    assert min(shares) >= 0
+    again = DIALECT.put_together(parts, request_of_all)
+    assert again is not None
+    assert json.loads(again)["usage"] == usage
+
+
+def test_inputs_of_tokens_have_their_own_number_of_tokens() -> None:
+    value = [[1, 2, 3], [4], [5, 6]]
+    parts = DIALECT.take_apart(answer([0.5], [0.5], [0.5], tokens=6), parsed(value))
+    assert parts is not None
+    assert [json.loads(part)["usage"]["prompt_tokens"] for part in parts] == [3, 1, 2]
+
+
+def test_length_is_that_of_the_bytes_and_of_about_as_many_tokens() -> None:
+    assert parsed(["abcd", "äöü", [1, 2], "\ud800"]).sizes == (4, 6, 8, 3)
+    assert parsed("abc").sizes == ()
+
+
+def test_of_usage_only_counts_are_shared_and_nothing_stays_nothing() -> None:
+    usage = {"prompt_tokens": 4, "completion_tokens": 0, "details": None, "rest": {"cached": 1}}
+    parts = DIALECT.take_apart(answer([0.5], [1.0], usage=usage), parsed(["a", "b"]))
+    assert parts is not None
+    share = {"prompt_tokens": 2, "completion_tokens": 0, "details": None}
+    assert [json.loads(part)["usage"] for part in parts] == [share, share]
+    alone = answer([0.5], usage=usage)
+    for order in ([parts[0], alone], [alone, parts[0]]):
+        made = DIALECT.put_together(order, parsed(["a", "b"]))
+        assert made is not None
+        assert json.loads(made)["usage"] == share | {"prompt_tokens": 6}
+
+
+@pytest.mark.parametrize("usage", [5, "x", [1]])
+def test_usage_that_is_none_is_left_out(usage: object) -> None:
+    parts = DIALECT.take_apart(answer([0.5], [1.0], usage=usage), parsed(["a", "b"]))
+    assert parts is not None
+    assert "usage" not in json.loads(parts[0])
+
+
+@pytest.mark.parametrize("count", ["-1", "1.0", "true", '"3"', "9" * 400])
+def test_a_count_that_is_none_is_not_shared(count: str) -> None:
+    body = answer([0.5], [1.0], usage={"prompt_tokens": 77}).replace(b"77", count.encode())
+    parts = DIALECT.take_apart(body, parsed(["a", "b"]))
+    assert parts is not None
+    assert json.loads(parts[0])["usage"] == {}
+    assert not DIALECT.judge(body, JSON, parsed(["a", "b"])).has_usage
+
+
+def test_without_lengths_all_shares_are_equal() -> None:
+    anybody = ParsedRequest(model="e", mode=JSON, shape="float", choices=2)
+    parts = DIALECT.take_apart(answer([0.5], [1.0], tokens=5), anybody)
+    assert parts is not None
+    assert [json.loads(part)["usage"]["prompt_tokens"] for part in parts] == [3, 2]
+
+
+def test_answers_of_two_models_are_not_put_together() -> None:
+    parts = [answer([0.5]), answer([0.25], model="e-2")]
+    assert DIALECT.put_together(parts, parsed(["a", "b"])) is None
+    nameless = b'{"data":[{"embedding":[1.0]}]}'
+    assert DIALECT.put_together([nameless, nameless], parsed(["a", "b"])) is not None
+    assert DIALECT.put_together([nameless, answer([0.5])], parsed(["a", "b"])) is None
+
+
+def test_what_has_the_form_already_stays_as_it_is() -> None:
+    """An entry that was taken out of a list is served as it is to who asks in the same form."""
+    body = answer([0.5])
+    assert DIALECT.render(body, JSON, parsed()) is body
+
+
+@pytest.mark.parametrize("name", ["1", "null", '["e"]', '"\\ud800"', '"\xff"'])
+def test_a_model_that_has_no_name_is_nobody(name: str) -> None:
+    body = b'{"data": [{"embedding": [1.0]}], "model": %s}' % name.encode("latin-1")
+    judgement = DIALECT.judge(body, JSON, parsed())
+    assert (judgement.model, judgement.discard in {None, DiscardReason.INCOMPLETE}) == ("", True)
+
+
+@pytest.mark.parametrize("vector", ['"\\ud800"', "[1" + "0" * 400 + "]", '"\xff"'])
+def test_a_vector_that_cannot_be_read_has_no_other_form(vector: str) -> None:
+    body = b'{"data":[{"embedding":%s}]}' % vector.encode("latin-1")
+    form = "float" if vector[0] == '"' else "base64"
+    assert DIALECT.render(body, JSON, parsed(encoding_format=form)) is None
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_make_it_raise(noise: bytes) -> None:
+    two, form = parsed(["a", "b"]), parsed(encoding_format="base64")
+    for body in (noise, b'{"data":[{"embedding":' + noise + b"}]}"):
+        DIALECT.judge(body, JSON, two)
+        DIALECT.take_apart(body, two)
+        DIALECT.put_together([body, body], two)
+        DIALECT.render(body, JSON, form)
+        DIALECT.render(body, JSON, parsed())

@@ -27,3 +27,16 @@ def test_all_answers_together_have_theirs() -> None:
     first.release()
     assert budget.used == 0
     assert second.take(6)
+
+
+def test_an_answer_of_several_parts_may_be_as_large_as_they() -> None:
+    """Each part may have ``max_result_bytes``; nobody gets more than half of the whole budget."""
+    budget = CaptureBudget(Settings(max_result_bytes=10, max_capture_bytes=100))
+    few, many = budget.start(3), budget.start(2048)
+    assert few.take(30)
+    assert not few.take(1)
+    assert many.take(50)
+    assert not many.take(1)
+    small = CaptureBudget(Settings(max_result_bytes=10, max_capture_bytes=12)).start(2)
+    assert small.take(10)
+    assert not small.take(1)

@@ -1,7 +1,9 @@
 """From body bytes to what the cache has to know of a request."""
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from routecache_middleware import CachePolicy, Settings
 from routecache_middleware.core.fingerprint import KeyContext
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.dialects.openai_chat import OpenAIChat
-from routecache_middleware.engine.identify import Identified, Identifier
+from routecache_middleware.dialects.openai_embeddings import OpenAIEmbeddings
+from routecache_middleware.engine.identify import Identified, Identifier, Several
+from tests.support import embeddings
 from tests.support.chat import ask
 
 DIALECT = OpenAIChat()
@@ -149,3 +153,55 @@ async def test_recent_requests_are_those_remembered_the_latest_first() -> None:
         (ask(seed=2), HERE),
         (ask(seed=1), HERE),
     ]
+
+
+async def several(made: Identifier, value: list[object]) -> Identified:
+    context = KeyContext("openai.embeddings", "", "/v1/embeddings", b"", ())
+    body = embeddings.ask(value)
+    found = await made.identify(OpenAIEmbeddings(), context, body)
+    assert isinstance(found, Identified)
+    return found
+
+
+async def test_each_item_has_the_hash_that_it_has_alone() -> None:
+    made = identifier(secret=b"1" * 16, previous_secrets=(b"2" * 16, b"3" * 16))
+    found = await several(made, ["a", "b", "a"])
+    assert isinstance(found, Several)
+    alone = [await several(made, [item]) for item in "aba"]
+    assert type(alone[0]) is Identified  # so the short way takes it, and only it
+    assert found.items == tuple(one.fingerprint.result for one in alone)
+    former = [tuple(one.former[number].result for one in alone) for number in (0, 1)]
+    assert list(found.former_items) == former
+
+
+async def test_many_items_hash_alike_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[object] = []
+
+    async def to_thread(work: Any, *args: object) -> object:
+        threads.append(work)
+        return work(*args)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    many: list[object] = [str(number) for number in range(400)]
+    found = await several(identifier(), many)
+    assert isinstance(found, Several)
+    assert (len(set(found.items)), len(threads)) == (400, 1)
+    await identified(identifier(), ask("," * 400))
+    assert len(threads) == 1  # other APIs have no items
+
+
+async def test_the_hashes_of_items_count_as_memory() -> None:
+    made = identifier(memo_bytes=200_000, previous_secrets=(b"2" * 16,))
+    for number in range(40):
+        await several(made, [f"{number} {item}" for item in range(20)])
+    kept = [(len(body), found) for body, _, found in made._memo.values()]
+    assert made._bytes == sum(size + 512 + 20 * 2 * 96 for size, _ in kept) <= 200_000
+    again = [f"39 {item}" for item in range(20)]
+    assert await several(made, list(again)) is kept[-1][1]
+
+
+async def test_a_list_that_is_too_doubtful_for_a_key_is_none_of_our_business() -> None:
+    context = KeyContext("openai.embeddings", "", "/v1/embeddings", b"", ())
+    body = b'{"model": "e", "input": ["a", "\\ud800"]}'
+    found = await identifier().identify(OpenAIEmbeddings(), context, body)
+    assert found is BypassReason.INVALID_JSON

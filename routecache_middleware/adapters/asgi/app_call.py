@@ -23,20 +23,21 @@ class AppCall:
 
     Attributes:
         began_s: When the app was called, by ``perf_counter``.
+        state: What the app is told, and what it has said of its answer.
     """
 
-    __slots__ = ("_case", "_child", "_parts", "_state", "began_s")
+    __slots__ = ("_case", "_child", "_parts", "began_s", "state")
 
     def __init__(self, parts: Parts, case: Case, state: RouteCacheState) -> None:
         self._parts = parts
         self._case = case
-        self._state = state
+        self.state = state
         self.began_s = 0.0
 
     async def run(self, child: ChildScope, receive: Receive, send: Send, relay: Relay) -> None:
         """Call the app; raises what it raises."""
         self._describe()
-        attach_state(case_scope := self._case.scope, self._state)
+        attach_state(case_scope := self._case.scope, self.state)
         child.scope["state"] = case_scope["state"]
         self._child = child
         load = self._load()
@@ -49,7 +50,7 @@ class AppCall:
             relay.is_client_gone = True
             raise
         finally:
-            self._state.is_over = True
+            self.state.is_over = True
             child.give_back()
             if load is not None:
                 is_failure = is_failure and not relay.is_client_gone  # no fault of the model's
@@ -81,7 +82,7 @@ class AppCall:
         return parts.engine.load.started(model)
 
     def _describe(self) -> None:
-        case, state = self._case, self._state
+        case, state = self._case, self.state
         state.decision, state.tenant, state.slot = case.decision, case.tenant, case.slot
         if case.found is not None:
             state.query_hash = case.found.fingerprint.decision

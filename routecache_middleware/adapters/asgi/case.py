@@ -4,6 +4,7 @@ import msgspec
 
 from routecache_middleware.adapters.asgi.gate import Slot, Ticket
 from routecache_middleware.adapters.asgi.head import RequestHead
+from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core.dialect import Dialect
@@ -12,10 +13,12 @@ from routecache_middleware.core.keys import CacheKey
 from routecache_middleware.core.models import BypassReason, MissReason, RoutingDecision
 from routecache_middleware.core.overrides import RequestPolicy
 from routecache_middleware.core.plan import Proceed
-from routecache_middleware.engine.identify import Identified
+from routecache_middleware.engine.identify import Identified, Several
 from routecache_middleware.engine.lookup import Lookup
 
 __all__ = ["Case"]
+
+_AGE = frozenset({b"age"})  # an answer that was put together is as old as its oldest part
 
 
 class Case(msgspec.Struct):
@@ -41,6 +44,7 @@ class Case(msgspec.Struct):
         slot: By what the gate knows it, when there is a gate.
         ticket: Its right to be answered without the app being asked, when there is a gate.
         lookup: What was found, when something was looked for.
+        items: What was found of the items of a request for several.
         miss: Why the app has to be asked.
         is_stale: It was answered with what is past its lifetime.
         is_refresh: Nobody waits for the answer: it takes the place of one that was served stale.
@@ -65,6 +69,23 @@ class Case(msgspec.Struct):
     slot: Slot | None = None
     ticket: Ticket | None = None
     lookup: Lookup | None = None
+    items: Items | None = None
     miss: MissReason | None = None
     is_stale: bool = False
     is_refresh: bool = False
+
+    @property
+    def flight(self) -> str:
+        """Who has the same name for it can share one answer."""
+        form = "" if self.found is None else self.found.parsed.shape
+        return f"{self.key}|{form}" + ("" if self.items is None else self.items.flight_mark)
+
+    @property
+    def parts(self) -> int:
+        """How many entries are made of its answer."""
+        return len(self.found.items) if isinstance(self.found, Several) else 1
+
+    def shareable(self, stored_headers: frozenset[bytes]) -> frozenset[bytes]:
+        """Return which response headers those get who share its answer."""
+        is_joint = self.items is not None and self.items.wanted
+        return stored_headers | _AGE if is_joint else stored_headers

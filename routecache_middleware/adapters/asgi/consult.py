@@ -9,6 +9,7 @@ import dataclasses
 from msgspec.structs import replace
 
 from routecache_middleware.adapters.asgi.answers import not_cached
+from routecache_middleware.adapters.asgi.batch import look_up_items
 from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
@@ -22,7 +23,7 @@ from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
 from routecache_middleware.core.splice import replace_model
-from routecache_middleware.engine.identify import Identified
+from routecache_middleware.engine.identify import Identified, Several
 
 __all__ = ["consult", "entry_tenant"]
 
@@ -154,6 +155,8 @@ async def _look_up(
     case.proceed = plan
     if not plan.may_look_up:
         return None
+    if isinstance(found, Several):
+        return await look_up_items(parts, case, head, found, plan)
     lookup = case.lookup
     if lookup is None:
         case.lookup = lookup = await engine.lookup(

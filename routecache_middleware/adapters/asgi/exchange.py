@@ -15,6 +15,7 @@ from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.joining import (
     Ready,
     join,
+    may_join,
     new_claim,
     renewed,
     shared_answer,
@@ -26,6 +27,7 @@ from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.refresh import refresh
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
 from routecache_middleware.adapters.asgi.rescue import Rescue, rescue_for, saved_by
+from routecache_middleware.adapters.asgi.rest import call_for
 from routecache_middleware.adapters.asgi.scopes import ChildScope, state_above
 from routecache_middleware.adapters.asgi.settle import settle
 from routecache_middleware.adapters.asgi.state import RouteCacheState
@@ -43,7 +45,6 @@ from routecache_middleware.core.models import (
     ResponseMode,
 )
 from routecache_middleware.core.plan import Proceed
-from routecache_middleware.core.records import scopes_of
 from routecache_middleware.engine.claims import Alone, Claim, Led, Why
 from routecache_middleware.engine.leases import FAILING_S, Lease, after_discard_s
 from routecache_middleware.engine.live import Live, ReaderLeftError
@@ -136,7 +137,7 @@ class Exchange:
                 await self._send(message)
             return
         self._state = RouteCacheState(self._parts.engine)
-        self._call = AppCall(self._parts, case, self._state)
+        self._call = call_for(self._parts, case, self._state)
         if case.bypass is not None or case.proceed is None:
             await self._bypass(case.bypass or BypassReason.INTERNAL_ERROR)
         else:
@@ -150,7 +151,7 @@ class Exchange:
             return
         self._state = RouteCacheState(engine)
         self._call = AppCall(self._parts, case, self._state)
-        self._flight = f"{case.key}|{found.parsed.shape}"
+        self._flight = case.flight
         position = lookup.position
         claim = new_claim(self._parts, case, is_promoted=False)
         if claim is not None:
@@ -200,10 +201,10 @@ class Exchange:
         if not proceed.may_share or case.found is None:
             await self._lead(is_joinable=False)
             return
-        self._flight = f"{case.key}|{case.found.parsed.shape}"
+        self._flight = case.flight
         while not flights.is_parallel(self._flight, clock.monotonic_s()):
             flight: Leader | Boarding | None = flights.find(self._flight)
-            if flight is not None and self._may_join(flight):
+            if flight is not None and may_join(self._parts, case, flight.position):
                 if await self._follow(flight) or await self._fall_back(flight):
                     return
             elif engine.fleet is None:
@@ -212,11 +213,6 @@ class Exchange:
             elif await self._board():
                 return
         await self._lead(is_joinable=False)
-
-    def _may_join(self, flight: Leader | Boarding) -> bool:
-        """Whether nothing that covers this request was invalidated since the leader's lookup."""
-        scopes = scopes_of(self._case.tenant, (self._case.model,))
-        return self._parts.engine.is_current_since(self._case.key, scopes, flight.position)
 
     async def _follow(self, flight: Leader | Boarding) -> bool:
         case, engine = self._case, self._parts.engine
@@ -325,11 +321,11 @@ class Exchange:
             ),
             Replay(self._call.replayed(), self._receive),
             Live(position, "" if lookup is None else lookup.traceparent),
-            engine.captures.start(),
+            engine.captures.start(case.parts),
             host=self,
             wanted=ResponseMode.JSON if found is None else found.parsed.mode,
             settings=engine.settings,
-            stored_headers=self._parts.stored_headers,
+            stored_headers=case.shareable(self._parts.stored_headers),
             is_joinable=is_joinable,
             is_private=case.head is not None and case.tenant == case.head.principal,
         )
@@ -379,7 +375,7 @@ class Exchange:
                 self._parts,
                 self._case,
                 leader,
-                self._state,
+                self._call.state,
                 duration_s,
                 lease=lease,
                 late=self._late,

@@ -11,14 +11,21 @@ from routecache_middleware.adapters.asgi.types import Message, Receive
 from routecache_middleware.core.budget import Budget, use_budget
 from routecache_middleware.core.events import Operation, WaitFinished
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.models import Entry, MissReason, Outcome, ResponseMode
+from routecache_middleware.core.models import (
+    Entry,
+    MissReason,
+    Outcome,
+    Position,
+    ResponseMode,
+)
 from routecache_middleware.core.plan import Serve
 from routecache_middleware.core.records import scopes_of
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.claims import Alone, Claim, Joined, Led, Served, Terms, Why
+from routecache_middleware.engine.identify import Several
 from routecache_middleware.engine.live import ReaderLeftError
 
-__all__ = ["Ready", "join", "new_claim", "renewed", "shared_answer"]
+__all__ = ["Ready", "join", "may_join", "new_claim", "renewed", "shared_answer"]
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -31,14 +38,17 @@ class Ready(msgspec.Struct, frozen=True):
 def new_claim(parts: Parts, case: Case, *, is_promoted: bool) -> Claim | None:
     """Begin to ask for the lease of a request's answer; None when the other processes stay out.
 
-    They do when there are none, when nothing could be stored, when the lookup has failed already,
-    and below another cache: that may hold the lease that we would wait for.
+    They do when there are none, when the request is for several things (each would need a lease),
+    when nothing could be stored, when the lookup has failed already, and below another cache: that
+    may hold the lease that we would wait for.
     """
     engine, proceed, found, lookup = parts.engine, case.proceed, case.found, case.lookup
     fleet = engine.fleet
     if fleet is None or proceed is None or found is None or lookup is None:
         return None
     if not proceed.may_store or lookup.outcome is Outcome.ERROR or state_above(case.scope):
+        return None
+    if isinstance(found, Several):
         return None
     settings, parsed = engine.settings, found.parsed
     is_stream = parsed.mode is ResponseMode.STREAM
@@ -54,6 +64,13 @@ def new_claim(parts: Parts, case: Case, *, is_promoted: bool) -> Claim | None:
             seen=lookup.entry,
         )
     )
+
+
+def may_join(parts: Parts, case: Case, position: Position) -> bool:
+    """Whether nothing that covers a request was invalidated since a leader's lookup."""
+    engine, scopes = parts.engine, scopes_of(case.tenant, (case.model,))
+    keys = (case.key,) if case.items is None else (case.key, *case.items.keys)
+    return all(engine.is_current_since(key, scopes, position) for key in keys)
 
 
 def renewed(budget: Budget | None, settings: Settings) -> Budget | None:

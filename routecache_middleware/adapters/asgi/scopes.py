@@ -5,7 +5,7 @@ from operator import is_
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Headers, Scope
 
-__all__ = ["ChildScope", "attach_state", "state_above"]
+__all__ = ["ChildScope", "attach_state", "detach_state", "state_above"]
 
 # Ways of sending a body past `send`: what goes that way could be neither recorded nor shared.
 _UNRECORDABLE = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -19,6 +19,15 @@ def attach_state(scope: Scope, state: RouteCacheState) -> None:
         shared = scope["state"] = {}
     state.outer = state_above(scope)
     shared["routecache"] = state
+
+
+def detach_state(scope: Scope, state: RouteCacheState) -> None:
+    """Undo :func:`attach_state`, so that another state can take its place below the same cache."""
+    shared = scope["state"]
+    if state.outer is None:
+        shared.pop("routecache", None)
+    else:
+        shared["routecache"] = state.outer
 
 
 def state_above(scope: Scope) -> RouteCacheState | None:

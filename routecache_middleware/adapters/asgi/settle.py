@@ -2,6 +2,7 @@
 
 import asyncio
 
+from routecache_middleware.adapters.asgi.batch import store_items
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.parts import Parts
@@ -22,6 +23,7 @@ from routecache_middleware.core.plan import plan_store
 from routecache_middleware.core.records import Provenance, result_entry, with_models, with_tenant
 from routecache_middleware.core.targeted import ResponseDirectives
 from routecache_middleware.engine.claims import Claim
+from routecache_middleware.engine.identify import Several
 from routecache_middleware.engine.leases import (
     UNSHAREABLE_S,
     Lease,
@@ -69,6 +71,9 @@ async def settle(
     entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
     if entry.freshness_lifetime_s <= 0:  # in the eyes of the app, or of this client alone
         return 0.0 if case.ttl_s == 0 else UNSHAREABLE_S
+    if isinstance(found, Several):
+        await store_items(parts, case, found, entry)
+        return 0.0
     key = case.key
     if entry.model_id != case.model:
         key = result_key(found.fingerprint.result, entry.model_id, case.tenant)

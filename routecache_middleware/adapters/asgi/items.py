@@ -1,0 +1,66 @@
+"""A request for several things at once: what is known of each of them."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from routecache_middleware.core.keys import CacheKey
+from routecache_middleware.core.plan import Serve
+
+__all__ = ["Items"]
+
+
+class Items(msgspec.Struct):
+    """The items of one request.
+
+    Attributes:
+        keys: Their keys, in order; an item that is there twice has the same key twice.
+        known: Those whose answers were found and may be used.
+        wanted: Places of the others, each item once, when only they are asked for; else empty.
+        fresh: What the app has answered to those, by their places; None until it has.
+    """
+
+    keys: Sequence[CacheKey]
+    known: dict[CacheKey, Serve]
+    wanted: tuple[int, ...] = ()
+    fresh: dict[int, bytes] | None = None
+
+    @property
+    def unknown(self) -> tuple[int, ...]:
+        """Places of what was not found, each item once."""
+        seen: set[CacheKey] = set()
+        places = []
+        for place, key in enumerate(self.keys):
+            if key not in self.known and key not in seen:
+                seen.add(key)
+                places.append(place)
+        return tuple(places)
+
+    @property
+    def flight_mark(self) -> str:
+        """Tells requests apart of whose items others are known.
+
+        Who shares an answer that was put together has found the same parts of it by itself.
+        """
+        return "|" + ",".join(map(str, self.wanted)) if self.wanted else ""
+
+    @property
+    def age_s(self) -> float:
+        """Age of the oldest known answer, seconds."""
+        return max((serve.age_s for serve in self.known.values()), default=0.0)
+
+    def in_order(self) -> list[bytes]:
+        """Return the answer to each item, once all of them are there."""
+        fresh = {self.keys[place]: body for place, body in (self.fresh or {}).items()}
+        return [fresh[key] if key in fresh else self.known[key].entry.body for key in self.keys]
+
+    def as_one(self) -> Serve:
+        """Return the known answers as one: as old as the oldest, and with what all of them have."""
+        served = list(self.known.values())
+        headers = tuple(
+            pair
+            for pair in served[0].entry.headers
+            if all(pair in serve.entry.headers for serve in served)
+        )
+        entry = msgspec.structs.replace(served[0].entry, headers=headers)
+        return Serve(entry, self.age_s, min(serve.ttl_s for serve in served))
