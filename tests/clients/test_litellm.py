@@ -1,6 +1,8 @@
 """LiteLLM's SDK as a client: its calls with us as ``api_base``, live and from the cache."""
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,10 +23,21 @@ from tests.clients.scripted import in_both_modes
 from tests.clients.test_answers import fixture_of, without
 from tests.support.wire import names_of_pairs
 
-pytestmark = [pytest.mark.filterwarnings(warning) for warning in _FOREIGN_WARNINGS]
+# Its blocking calls leave event loops and connections to the garbage collector.
+_LEFT = "ignore::ResourceWarning"
+pytestmark = [pytest.mark.filterwarnings(warning) for warning in (*_FOREIGN_WARNINGS, _LEFT)]
 _MESSAGES = [{"role": "user", "content": "hi"}]
 _USAGE: dict[str, Any] = {"stream_options": {"include_usage": True}}
 _SAMPLING: dict[str, Any] = {"temperature": 0, "max_retries": 0, "num_retries": 0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected() -> Iterator[None]:
+    """Collect what LiteLLM has left before other tests are blamed for it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
