@@ -6,7 +6,6 @@ import pytest
 
 from routecache_middleware.coordinators.ring.merged import MergedLog, Plan
 from routecache_middleware.coordinators.ring.node import NodeTail
-from routecache_middleware.core.models import START, Position
 from tests.coordinators.ring.simulation import Options, Outcome, run_many
 
 RUNS = {
@@ -63,8 +62,8 @@ def test_control_logs_that_are_read_as_the_maximum_and_not_repaired_fail_the_che
     """Rule 2 of the log is what the claim hangs on."""
     compare = MergedLog.plan
 
-    def read_only(self: MergedLog, tails: Mapping[str, NodeTail], oldest: Position = START) -> Plan:
-        plan = compare(self, tails, oldest)
+    def read_only(self: MergedLog, tails: Mapping[str, NodeTail]) -> Plan:
+        plan = compare(self, tails)
         return plan if plan.begins else Plan(plan.fresh or self._fresh(tails))
 
     monkeypatch.setattr(MergedLog, "plan", read_only)
