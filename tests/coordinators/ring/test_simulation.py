@@ -14,6 +14,13 @@ RUNS = {
     "one-node-is-spared": Options(seconds=6.0, spares_one=True),
     "five-nodes-keep-their-logs": Options(seconds=6.0, servers=5, loses_logs=False),
     "each-reaches-some-nodes": Options(seconds=6.0, is_divided=True, loses_logs=False),
+    "all-clocks-are-days-off": Options(
+        seconds=6.0,
+        is_divided=True,
+        loses_logs=False,
+        skews_s=(0.0, 5.0, 86_400.0, -86_400.0, 300_000.0, -300_000.0),
+        server_skews_s=(0.0, 86_400.0, -86_400.0, 200_000.0),
+    ),
     "two-nodes-many-processes": Options(seconds=6.0, servers=2, processes=5),
 }
 
