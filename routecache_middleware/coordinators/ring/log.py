@@ -16,6 +16,13 @@ process *uses* the nodes that are not down for it and that answer.
    what it lacks. A node that lost its log is noticed by the row that was last in it.
 5. When no node in use holds the last row that a process knew, rows may have been lost unseen: a row
    for *everything* is appended above all. A log without any row begins with one as well.
+6. A row is *spent* when no entry captured before it can be left: after ``SPENT_S``. Nodes trim
+   what is spent, each by its own clock. So a spent row is not missed where it is lacking, and not
+   appended again when it comes late. Only the clock of the node that lacks it, or of every node
+   that holds the late one, tells that it is spent; never the process's own, which may be a day
+   ahead. The last row is given to every node however old it is, because positions are handed out
+   with it. And p is not below what the clock of any node has shown, so that no row is spent when
+   it is appended.
 
 **Claim.** Let an entry's maker have captured position C before an invalidation was called, and let
 a lookup begin after that was acknowledged (one second after, if it trusts what was read ahead). The
@@ -26,11 +33,16 @@ lookup does not take the entry for current, provided that
     (b) the reader uses a node that holds the row: one of those that acknowledged it or that were
         given it since, and that kept its log.
 
-*Proof.* By 2, the log of S reached C before C was handed out. By 1, S took the row at a position p
-only because it ended before p. S kept its log, so p > C. By (b) the reader finds the row in a log
-at p, or at a later position where it was appended again, and hands it out before it answers. Its
+    A node keeps its log if it loses nothing that is not spent by its clock, and its clock shows
+    no more time than has passed.
+
+*Proof.* By 2 and 6, the log of S reached C before C was handed out. By 1, S took the row at a
+position p only because it ended before p. S kept its log, so p > C. By (b) the reader finds the row
+in a log at p, or at a later position where it was appended again, and hands it out before it
+answers; or it is spent by the clock of the node that holds it, and with it the entry. Else its
 table then has a row at p or later in the entry's scope, so that the entry, captured at C < p, is
-not current. Nothing in this depends on clocks or on what other processes do at the same time.
+not current. Nothing in this depends on the clocks of processes, on what clocks show as long as
+those of nodes run evenly, or on what other processes do at the same time.
 
 What is beyond (a) and (b) is a network in which two processes have no live node in common: there
 3 and 5 void what they can when they learn of it, and positions are never below the wall clock, so
@@ -45,7 +57,7 @@ from contextlib import suppress
 
 from routecache_middleware.coordinators.ring.members import Member, Members
 from routecache_middleware.coordinators.ring.merged import EVERYTHING, MergedLog, Plan
-from routecache_middleware.coordinators.ring.node import NodeTail
+from routecache_middleware.coordinators.ring.node import NodeTail, position_at
 from routecache_middleware.coordinators.ring.node_logs import NodeLogs
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
 from routecache_middleware.core.models import START, Position
@@ -54,12 +66,8 @@ from routecache_middleware.errors import CoordinatorError
 
 __all__ = ["RingLog"]
 
-# Positions count in 2**-20 milliseconds of Unix time, as the nodes' own logs do.
-_SHIFT = 20
 # Rows that stand at the same position in different logs are taken for the same row.
 _SPREAD = 1 << 16
-# Just below the longest life of an entry, after which nodes trim their logs, each at its own time.
-_COMPARED_S = 86_000.0
 _TURNS = 16
 _PATIENT_TURNS = 4
 
@@ -98,6 +106,7 @@ class RingLog:
         self._merged = MergedLog()
         self._logs = NodeLogs(self._merged, attempt_s=attempt_s, append_s=append_s)
         self._above = START  # positions that callers know of, whoever gave them out
+        self._now = START  # the latest that the clock of any node has shown
         self._proven_s = -math.inf
         self._lock = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
@@ -232,7 +241,8 @@ class RingLog:
             tails = await self._logs.tails(members)
             if not tails:
                 raise self._members.silence()
-            plan = self._merged.plan(tails, self._oldest())
+            self._now = max(self._now, *(tail.now for tail in tails.values()))
+            plan = self._merged.plan(tails)
             if plan.is_settled:
                 self._commit(plan, tails, sent_s)
                 return frozenset(tails)
@@ -270,14 +280,13 @@ class RingLog:
         raise CoordinatorError("no node of the ring took the invalidation")
 
     def _propose(self, positions: Iterable[Position]) -> Position:
-        """Return a position above all that is known, and hardly ever one that others propose."""
-        known = max((*positions, self.reached, self._above))
-        lowest = max(int(self._clock.now_s() * 1000) << _SHIFT, known + 1)
-        return Position(lowest + self._rng.randrange(_SPREAD))
+        """Return a position above all that is known, and hardly ever one that others propose.
 
-    def _oldest(self) -> Position:
-        oldest_s = self._clock.now_s() - _COMPARED_S
-        return Position(max(0, int(oldest_s * 1000)) << _SHIFT)
+        No node's clock is past it, or that node could take the row for spent and trim it.
+        """
+        known = max((*positions, self.reached, self._above))
+        lowest = max(position_at(self._clock.now_s()), self._now, known + 1)
+        return Position(lowest + self._rng.randrange(_SPREAD))
 
     async def _pause(self, turn: int) -> None:
         if turn >= _PATIENT_TURNS:  # several processes are at it

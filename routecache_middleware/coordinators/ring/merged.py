@@ -42,8 +42,8 @@ class Plan:
 class MergedLog:
     """All rows known to this process, in order, and how far each node is known to have them.
 
-    Invariant: a node has every row of the merged log up to :meth:`seen`, or a later row that covers
-    as much. Not thread-safe: it belongs to one event loop.
+    Invariant: a node has every row of the merged log up to :meth:`seen` that is not spent, or a
+    later row that covers as much. Not thread-safe: it belongs to one event loop.
 
     Attributes:
         reached: Position of the last row. Only what every node in use holds gets in here.
@@ -75,13 +75,8 @@ class MergedLog:
             return ()
         return self._rows[bisect_right(self._rows, position, key=_position) :]
 
-    def plan(self, tails: Mapping[str, NodeTail], oldest: Position = START) -> Plan:
-        """Compare what the nodes have.
-
-        Args:
-            tails: Node to its log after :meth:`seen`.
-            oldest: Rows before this are about to be trimmed, and are not missed where they are not.
-        """
+    def plan(self, tails: Mapping[str, NodeTail]) -> Plan:
+        """Compare what the nodes have; ``tails`` is node to its log after :meth:`seen`."""
         if self.reached > START and all(self._is_level(name, tails[name]) for name in tails):
             return Plan()  # nothing new anywhere: nearly always
         fresh = self._fresh(tails)
@@ -90,17 +85,16 @@ class MergedLog:
             # Nobody holds what this process knew: other rows may have gone as well, unseen.
             is_empty = not any(tails[name].rows or self.seen(name) for name in tails)
             return Plan(begins=True) if is_empty else Plan(repeats=(EVERYTHING,))
-        oldest = max(oldest, self.floor)
         pushes: dict[str, Sequence[LoggedRow]] = {}
-        late = {one for one in fresh if self._is_late(one, view) and one.position > oldest}
+        late = set(self._late(tails, fresh, view))
         for name, tail in tails.items():
             top = tail.rows[-1].position if tail.rows else self.seen(name)
-            lacking = [
-                row for row in self._lacking(name, tail, fresh, view) if row.position > oldest
-            ]
-            late.update(row for row in lacking if row.position <= top)
+            spent = max(tail.spent, self.floor)
+            lacking = self._lacking(name, tail, fresh, view)
+            late.update(row for row in lacking if spent < row.position <= top)
             if above := [row for row in lacking if row.position > top]:
-                pushes[name] = above
+                # The last of all, however old: nobody is to append before what is handed out.
+                pushes[name] = [row for row in above if row.position > spent] or above[-1:]
         repeats = dict.fromkeys(one.row for one in sorted(late, key=_position))
         return Plan(fresh, pushes, tuple(repeats))
 
@@ -141,9 +135,27 @@ class MergedLog:
             for name, tail in tails.items()
         )
 
-    def _is_late(self, one: LoggedRow, view: "_View") -> bool:
-        """Whether callers have read past it, and no later row tells them the same."""
-        return one.position <= self.reached and not view.covers(one.row, self.reached)
+    def _late(
+        self, tails: Mapping[str, NodeTail], fresh: Sequence[LoggedRow], view: "_View"
+    ) -> Sequence[LoggedRow]:
+        """Return the rows that callers have read past, and that no later row tells them.
+
+        A row is let go only if it is spent by the clocks of all nodes that hold it.
+        """
+        passed = [
+            one
+            for one in fresh
+            if self.floor < one.position <= self.reached and not view.covers(one.row, self.reached)
+        ]
+        if not passed:  # nearly always
+            return ()
+        kept = {
+            _identity(one)
+            for tail in tails.values()
+            for one in tail.rows
+            if one.position > tail.spent
+        }
+        return [one for one in passed if _identity(one) in kept]
 
     def _lacking(
         self, name: str, tail: NodeTail, fresh: Sequence[LoggedRow], view: "_View"

@@ -4,13 +4,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from routecache_middleware.coordinators.redis.entries import MAX_LIFE_S
 from routecache_middleware.core.cluster import ProcessStats
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
 from routecache_middleware.core.keys import CacheKey, Layer
-from routecache_middleware.core.models import Entry, Position
+from routecache_middleware.core.models import START, Entry, Position
 from routecache_middleware.core.ports import Acquired, CoordinatorEvent, CoordinatorStats
 
-__all__ = ["NodeFigures", "NodeTail", "RingNode"]
+__all__ = ["SPENT_S", "NodeFigures", "NodeTail", "RingNode", "position_at"]
+
+SPENT_S = MAX_LIFE_S + 3_600.0
+"""A row that is older voids nothing any more, seconds: no entry lives so long, and a call may begin
+an hour before its answer is stored."""
+
+# Positions count in 2**-20 milliseconds of Unix time, as the nodes' own logs do.
+_SHIFT = 20
+
+
+def position_at(time_s: float) -> Position:
+    """Return the first position of a Unix time."""
+    return Position(max(START, int(time_s * 1000) << _SHIFT))
+
+
+_SPENT = position_at(SPENT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +37,17 @@ class NodeTail:
         rows: The rows after the position asked for, oldest first.
         holds_after: Whether the log still holds the row at the position asked for. Always, when
             that is ``START``. When not, ``rows`` are of no use.
+        now: What the node's own clock showed, as a position; ``START`` when that is not known.
     """
 
     rows: Sequence[LoggedRow]
     holds_after: bool = True
+    now: Position = START
+
+    @property
+    def spent(self) -> Position:
+        """Rows up to here void nothing any more, by the node's clock: it may have trimmed them."""
+        return Position(max(START, self.now - _SPENT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,8 @@ class NodeFigures:
 class RingNode(Protocol):
     """One independent node: entries, leases, and a log whose positions the ring chooses.
 
+    It keeps a row of its log for longer than ``SPENT_S`` after the row's position, by its own
+    clock, and the last row for ever.
     Every method raises ``CoordinatorError`` when the node does not do what it was asked.
     """
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from routecache_middleware.coordinators.ring.members import Member
@@ -100,7 +101,7 @@ class NodeLogs:
         try:
             tail = await member.ask(member.node.tail(after), self._attempt_s)
             if tail.holds_after:
-                return NodeTail([*begun, *tail.rows])
+                return replace(tail, rows=[*begun, *tail.rows]) if begun else tail
             self._merged.forget(member.name)  # flushed, restarted, failed over
             self._whole.pop(member.name, None)
             return await member.ask(member.node.tail(START), self._append_s)

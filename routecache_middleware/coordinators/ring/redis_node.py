@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from routecache_middleware.coordinators.redis.entries import Entries
+from routecache_middleware.coordinators.redis.failures import failure, is_error
 from routecache_middleware.coordinators.redis.figures import QUESTIONS, Answers, Shares
 from routecache_middleware.coordinators.redis.inbox import notify, read_messages
 from routecache_middleware.coordinators.redis.keys import Keys
@@ -16,7 +17,7 @@ from routecache_middleware.coordinators.redis.log import StreamLog
 from routecache_middleware.coordinators.redis.processes import Processes, this_process
 from routecache_middleware.coordinators.redis.sampling import sample
 from routecache_middleware.coordinators.redis.server_time import ServerTime
-from routecache_middleware.coordinators.ring.node import NodeFigures, NodeTail
+from routecache_middleware.coordinators.ring.node import SPENT_S, NodeFigures, NodeTail, position_at
 from routecache_middleware.core.codec import EntryCodec
 from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.keys import CacheKey, Layer
@@ -37,6 +38,9 @@ __all__ = ["RedisNode"]
 _FIGURES_S = 4.0
 _TIME_S = 60.0
 _PROLONG_S = 3_600.0
+# Trimming comes well after the end of a row's use, or nodes that trim at different times would
+# seem to lack what others hold.
+_KEEP_S = SPENT_S + 3_600.0
 
 
 class _Parts:
@@ -60,8 +64,8 @@ class _Parts:
         self.inbox = uuid.uuid4().hex
         self.inbox_after = b"0-0"
         self.leases = Leases(links.entries, keys, self.entries, inbox=self.inbox, clock=clock)
-        self.log = StreamLog(links.log, keys, time=time)
-        self.reading = StreamLog(links.reading, keys, time=time)
+        self.log = StreamLog(links.log, keys, time=time, keep_s=_KEEP_S)
+        self.reading = StreamLog(links.reading, keys, time=time, keep_s=_KEEP_S)
         self.processes = Processes(links.log, keys, process)
 
 
@@ -181,9 +185,17 @@ class RedisNode:
         return await sample(self._parts.links, self._keys, self._parts.entries, layer, limit)
 
     async def tail(self, after: Position) -> NodeTail:
-        """Read the log."""
-        tail = await self._parts.log.tail(after)
-        return NodeTail(tail.rows, holds_after=after == START or tail.holds_after)
+        """Read the log, and the server's clock: ours may be days off, and may have been set."""
+        log = self._parts.log
+        page, time = await self._parts.links.log.batch((log.tail_command(after), ("TIME",)))
+        if is_error(time):
+            raise failure(time) from time
+        tail = await log.finish_tail(after, page)
+        return NodeTail(
+            tail.rows,
+            holds_after=after == START or tail.holds_after,
+            now=position_at(int(time[0]) + int(time[1]) / 1e6),
+        )
 
     async def append_at(self, rows: Sequence[InvalidationRow], at: Position) -> bool:
         """Append to the log."""

@@ -18,6 +18,20 @@ def row(model: str) -> InvalidationRow:
     return InvalidationRow(model_scope(model))
 
 
+class WrongClock:
+    """A clock whose wall side is wrong by ``skew_s``."""
+
+    def __init__(self, right: Clock, skew_s: float) -> None:
+        self._right = right
+        self._skew_s = skew_s
+
+    def now_s(self) -> float:
+        return self._right.now_s() + self._skew_s
+
+    def monotonic_s(self) -> float:
+        return self._right.monotonic_s()
+
+
 class Fleet:
     """Servers, a network, and processes that share them. Closed with the test."""
 
@@ -30,8 +44,10 @@ class Fleet:
     def server(self, name: str) -> Server:
         return next(server for server in self.servers if server.name == name)
 
-    def process(self, name: str, *, timeout_s: float = 0.05) -> RingCoordinator:
-        """A process that knows all servers; not opened."""
+    def process(
+        self, name: str, *, timeout_s: float = 0.05, skew_s: float = 0.0
+    ) -> RingCoordinator:
+        """A process that knows all servers, and whose clock is wrong by ``skew_s``; not opened."""
 
         def connect(address: str) -> SimulatedNode:
             return SimulatedNode(self.server(address), self.network, name)
@@ -39,7 +55,7 @@ class Fleet:
         ring = RingCoordinator(
             [(connect(server.name), 1.0) for server in self.servers],
             connect=connect,
-            clock=self.clock,
+            clock=WrongClock(self.clock, skew_s),
             timeout_s=timeout_s,
             rng=random.Random(name),
             process=name,
@@ -47,9 +63,11 @@ class Fleet:
         self._rings.append(ring)
         return ring
 
-    async def quiet(self, name: str, *, timeout_s: float = 0.05) -> RingCoordinator:
+    async def quiet(
+        self, name: str, *, timeout_s: float = 0.05, skew_s: float = 0.0
+    ) -> RingCoordinator:
         """An open process that does nothing in the background: a test decides when it reads."""
-        ring = self.process(name, timeout_s=timeout_s)
+        ring = self.process(name, timeout_s=timeout_s, skew_s=skew_s)
         await ring.open()
         await ring._keeper.stop()
         return ring

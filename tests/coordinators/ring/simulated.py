@@ -9,7 +9,12 @@ from typing import TypeVar
 
 from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.coordinators.ring.merged import EVERYTHING
-from routecache_middleware.coordinators.ring.node import NodeFigures, NodeTail
+from routecache_middleware.coordinators.ring.node import (
+    SPENT_S,
+    NodeFigures,
+    NodeTail,
+    position_at,
+)
 from routecache_middleware.core.cluster import ProcessStats
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
 from routecache_middleware.core.keys import CacheKey, Layer
@@ -29,6 +34,9 @@ T = TypeVar("T")
 
 Waiter = tuple[CacheKey, str]
 
+KEEP_S = SPENT_S + 3_600.0
+"""How old a row gets at least before a server trims it, by the server's clock."""
+
 
 class Link(Enum):
     """What becomes of a call from one process to one node."""
@@ -41,10 +49,22 @@ class Link(Enum):
 
 
 class Server:
-    """One node, as all processes see it. Losing its log makes another incarnation of it."""
+    """One node, as all processes see it. Losing its log makes another incarnation of it.
 
-    def __init__(self, name: str, clock: Clock, *, max_bytes: int = 8_000_000) -> None:
+    ``own_clock`` is the one that its log goes by; entries have no part in that, as processes tell
+    their times to each server in its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        *,
+        max_bytes: int = 8_000_000,
+        own_clock: Clock | None = None,
+    ) -> None:
         self.name = name
+        self.clock = own_clock or clock
         self.memory = MemoryCoordinator(max_bytes=max_bytes, clock=clock)
         self.log: list[LoggedRow] = []
         self.incarnation = 0
@@ -76,6 +96,7 @@ class Server:
             return False
         self.log += [LoggedRow(Position(at + n), row) for n, row in enumerate(rows)]
         self.accepted[Position(at + len(rows) - 1)] = self.incarnation
+        self._trim()
         self._wake()
         return True
 
@@ -83,6 +104,12 @@ class Server:
         for waiter in self.waiters.pop((key, form), set()) - {process}:
             self.inboxes[waiter].append(event)
         self._wake()
+
+    def _trim(self) -> None:
+        """As a real one does: the newest of the old rows stays, for who stands on it."""
+        cutoff = position_at(self.clock.now_s() - KEEP_S)
+        old = sum(row.position <= cutoff for row in self.log)
+        del self.log[: max(0, old - 1)]
 
     def _wake(self) -> None:
         self.changed.set()
@@ -190,7 +217,8 @@ class SimulatedNode:
             log = self._server.log
             self.read_incarnation = self._server.incarnation
             holds_after = after == START or any(row.position == after for row in log)
-            return NodeTail([row for row in log if row.position > after], holds_after)
+            rows = [row for row in log if row.position > after]
+            return NodeTail(rows, holds_after, now=position_at(self._server.clock.now_s()))
 
         return await self._call(run)
 
@@ -198,7 +226,7 @@ class SimulatedNode:
         return await self._call(lambda: self._server.extend(rows, at))
 
     async def begin(self, known: Position) -> None:
-        at = Position(max(known + 1, 1_700_000_000_000 << 20))
+        at = max(Position(known + 1), position_at(self._server.clock.now_s()))
         await self._call(lambda: self._server.log or self._server.extend((EVERYTHING,), at))
 
     async def wait(self, after: Position, block_s: float) -> Sequence[CoordinatorEvent]:

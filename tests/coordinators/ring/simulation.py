@@ -56,6 +56,10 @@ class Options:
     loses_logs: bool = True
     is_divided: bool = False
     """Instead of other harm: each process reaches some nodes only, now these, now those."""
+    skews_s: tuple[float, ...] = (0.0, 0.0, -3_600.0, 5.0, 86_400.0)
+    """How wrong the clock of a process may be."""
+    server_skews_s: tuple[float, ...] = (0.0,)
+    """How wrong the clock of a server may be."""
     is_plain_delete: bool = False
     """The control: no log, an invalidation deletes the key on its node."""
 
@@ -89,7 +93,7 @@ class Process:
         self.nodes = {
             server.name: SimulatedNode(server, world.network, name) for server in world.servers
         }
-        skew_s = world.rng.choice([0.0, 0.0, -3_600.0, 5.0, 86_400.0])
+        skew_s = world.rng.choice(world.options.skews_s)
         self.ring = RingCoordinator(
             [(node, 1.0) for node in self.nodes.values()],
             connect=self.nodes.__getitem__,
@@ -120,7 +124,13 @@ class World:
         self.rng = random.Random(seed)
         self.loop = VirtualLoop()
         clock = VirtualClock(self.loop)
-        self.servers = [Server(f"node-{n}", clock) for n in range(options.servers)]
+        skews_s = random.Random(f"servers of {seed}").choices(
+            options.server_skews_s, k=options.servers
+        )
+        self.servers = [
+            Server(f"node-{n}", clock, own_clock=VirtualClock(self.loop, skew_s=skew_s))
+            for n, skew_s in enumerate(skews_s)
+        ]
         self.network = Network(random.Random(seed), delay_s=self.rng.choice([0.0005, 0.002]))
         self.outcome = Outcome()
         self.truth: dict[CacheKey, int] = defaultdict(int)

@@ -21,7 +21,7 @@ from routecache_middleware.core.models import START, Entry, Position
 from routecache_middleware.errors import CoordinatorError
 from routecache_middleware.testing.clock import FakeClock
 from tests.coordinators.ring.conftest import Fleet, member, row, states
-from tests.coordinators.ring.simulated import Link, SimulatedNode
+from tests.coordinators.ring.simulated import KEEP_S, Link, SimulatedNode
 
 KEY = result_key("0" * 32, "m")
 
@@ -149,11 +149,94 @@ async def test_what_was_captured_before_an_append_elsewhere_does_not_survive_it(
         assert not table.is_current(KEY, made)
 
 
+@pytest.mark.parametrize("skew_s", [86_400.0, 0.0, -86_400.0])
+async def test_a_maker_whose_clock_is_wrong_captures_only_what_all_its_nodes_have(
+    fleet: Fleet, clock: FakeClock, skew_s: float
+) -> None:
+    """Or what it makes survives an invalidation by somebody who reaches only the shorter log.
+
+    ``maker`` and ``behind`` share n1, so the claim holds. If ``maker`` told the age of rows by its
+    own clock, it would miss none of yesterday's anywhere, and hand out positions beyond n1's log.
+    """
+    maker = await fleet.quiet("maker", skew_s=skew_s)
+    ahead, behind = await fleet.quiet("ahead"), await fleet.quiet("behind", skew_s=-3_600.0)
+    for name in ("n0", "n1"):
+        fleet.network.links["ahead", name] = Link.REFUSED
+    for name in ("n0", "n2"):
+        fleet.network.links["behind", name] = Link.REFUSED
+    fleet.network.links["maker", "n0"] = Link.REFUSED
+    clock.advance(1.0)
+    await ahead.append([row("m")])
+    await read(maker)
+    made = entry_of("m", maker._log.reached)
+    await behind.append([row("m")])
+    fleet.network.links.clear()
+    for reader in (maker, behind, await fleet.quiet("new")):
+        await reader._log.refresh()
+        table = InvalidationTable()
+        table.fold((await reader.fetch((), START)).rows)
+        assert not table.is_current(KEY, made)
+
+
+@pytest.mark.parametrize("skew_s", [86_400.0, 0.0, -86_400.0])
+async def test_a_reader_whose_clock_is_wrong_reads_all_that_its_nodes_have(
+    fleet: Fleet, clock: FakeClock, skew_s: float
+) -> None:
+    """It has read far on at n0 when n1 takes a row for what was captured before."""
+    reader = await fleet.quiet("reader", skew_s=skew_s)
+    one, other = await fleet.quiet("one"), await fleet.quiet("other", skew_s=-3_600.0)
+    for name in ("n1", "n2"):
+        fleet.network.links["one", name] = Link.REFUSED
+    for name in ("n0", "n2"):
+        fleet.network.links["other", name] = Link.REFUSED
+    fleet.network.links["reader", "n2"] = Link.REFUSED
+    made = entry_of("m", other._log.reached)
+    clock.advance(1.0)
+    table = InvalidationTable()
+    await one.append([row("x")])
+    await reader._log.refresh()
+    table.fold(reader.tail_now(table.position).rows)
+    await other.append([row("m")])
+    await reader._log.refresh()
+    table.fold(reader.tail_now(table.position).rows)
+    assert not table.is_current(KEY, made)
+
+
+async def test_an_append_by_a_clock_that_is_days_behind_is_not_trimmed_as_if_it_were_old(
+    fleet: Fleet, clock: FakeClock
+) -> None:
+    """Nobody has appended for days, so the log's own end is no help: the nodes' clocks are."""
+    behind = await fleet.quiet("behind", skew_s=-300_000.0)
+    clock.advance(200_000.0)
+    for name in "mxy":
+        await behind.append([row(name)])
+    assert [one.row for one in fleet.servers[0].log] == [EVERYTHING, *map(row, "mxy")]
+    assert set(await read(await fleet.quiet("new"))) == {row("m"), row("x"), row("y")}
+
+
+async def test_nodes_that_trim_at_different_times_seem_to_lack_nothing(
+    fleet: Fleet, clock: FakeClock
+) -> None:
+    """What one has trimmed is spent, so it is not appended anew to void what it never voided."""
+    ring = await fleet.quiet("a", timeout_s=5.0)
+    for name in "mxy":
+        await ring.append([row(name)])
+        clock.advance(1.0)
+    untrimmed = list(fleet.servers[1].log)
+    clock.advance(KEEP_S)
+    await ring.append([row("z")])
+    fleet.servers[1].log[:-1] = untrimmed
+    assert [len(log) for log in fleet.logs()] == [2, 5, 2]
+    assert set(await read(await fleet.quiet("new", timeout_s=5.0))) == set(map(row, "mxyz"))
+    assert [len(log) for log in fleet.logs()] == [2, 5, 2]
+
+
+@pytest.mark.parametrize("skew_s", [86_400.0, 0.0, -86_400.0])
 async def test_a_row_that_comes_late_is_appended_again_above_what_was_captured(
-    fleet: Fleet,
+    fleet: Fleet, skew_s: float
 ) -> None:
     """Two halves that cannot see each other: beyond the claim, but healed when they meet."""
-    left, right = await fleet.quiet("a"), await fleet.quiet("b")
+    left, right = await fleet.quiet("a", skew_s=skew_s), await fleet.quiet("b")
     for name in ("n0", "n1"):
         fleet.network.links["b", name] = Link.REFUSED
     fleet.network.links["a", "n2"] = Link.REFUSED

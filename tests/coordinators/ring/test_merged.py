@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from routecache_middleware.coordinators.ring.merged import EVERYTHING, MergedLog, Plan
-from routecache_middleware.coordinators.ring.node import NodeTail
+from routecache_middleware.coordinators.ring.node import SPENT_S, NodeTail, position_at
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow, model_scope
 from routecache_middleware.core.models import START, Position
 
@@ -32,6 +32,11 @@ def settled(**logs: Sequence[LoggedRow]) -> MergedLog:
 
 def nothing_new(log: MergedLog, *names: str) -> Mapping[str, NodeTail]:
     return tails(**dict.fromkeys(names, ()))
+
+
+def by_clock(spent: int, rows: Sequence[LoggedRow] = ()) -> NodeTail:
+    """The tail of a node by whose clock rows up to ``spent`` are spent."""
+    return NodeTail(rows, now=Position(position_at(SPENT_S) + spent))
 
 
 FIRST = at(1)
@@ -171,10 +176,48 @@ def test_a_node_never_met_before_may_hold_what_was_reached() -> None:
     assert log.plan(tails(b=[FIRST, at(2, "m")])).is_settled
 
 
-def test_rows_that_are_about_to_be_trimmed_are_not_missed() -> None:
+def test_rows_that_are_spent_are_not_missed() -> None:
     log = settled(a=[FIRST, at(2, "m"), at(9, "x")])
-    plan = log.plan({**nothing_new(log, "a"), **tails(b=[])}, Position(5))
+    plan = log.plan({**nothing_new(log, "a"), "b": by_clock(5)})
     assert plan.pushes == {"b": [at(9, "x")]}
+    assert not plan.repeats
+
+
+def test_only_the_clock_of_the_node_that_lacks_a_row_tells_that_it_is_spent() -> None:
+    log = settled(a=[FIRST, at(2, "m"), at(9, "x")])
+    plan = log.plan({"a": by_clock(99), "b": by_clock(2), "c": NodeTail([])})
+    assert plan.pushes == {"b": [at(9, "x")], "c": [FIRST, at(2, "m"), at(9, "x")]}
+
+
+def test_a_spent_row_below_the_top_of_a_node_that_lacks_it_is_not_repeated() -> None:
+    """The node may have held it, and trimmed it."""
+    log = settled(a=[FIRST, at(2, "m"), at(9, "x")])
+    for spent, repeats in (1, (at(2, "m").row,)), (2, ()):
+        plan = log.plan({"a": by_clock(9), "b": by_clock(spent, [at(9, "x")])})
+        assert plan.repeats == repeats
+        assert not plan.pushes
+
+
+def test_the_last_row_is_given_to_every_node_however_old_it_is() -> None:
+    """Its position is handed out: an append at a node that ends before it could come before it."""
+    log = settled(a=[FIRST, at(2, "m"), at(9, "x")])
+    plan = log.plan({"a": by_clock(99), "b": by_clock(99, [FIRST])})
+    assert plan.pushes == {"b": [at(9, "x")]}
+    assert not plan.repeats
+
+
+def test_a_late_row_is_let_go_when_it_is_spent_for_all_nodes_that_hold_it() -> None:
+    log = settled(a=[FIRST, at(5, "x")])
+    rows = [FIRST, at(3, "m"), at(5, "x")]
+    assert log.plan({"b": by_clock(3, rows)}).is_settled
+    assert log.plan({"a": by_clock(9), "b": by_clock(2, rows)}).repeats == (at(3, "m").row,)
+    assert log.plan({"b": by_clock(3, rows), "c": by_clock(2, rows)}).repeats == (at(3, "m").row,)
+
+
+def test_a_clock_that_shows_the_beginning_of_time_spends_nothing() -> None:
+    assert NodeTail([]).spent == START
+    assert NodeTail([], now=Position(7)).spent == START
+    assert position_at(-1.0) == START
 
 
 def test_the_time_in_a_condition_is_no_part_of_what_a_row_is() -> None:

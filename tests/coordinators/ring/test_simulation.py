@@ -6,7 +6,6 @@ import pytest
 
 from routecache_middleware.coordinators.ring.merged import MergedLog, Plan
 from routecache_middleware.coordinators.ring.node import NodeTail
-from routecache_middleware.core.models import START, Position
 from tests.coordinators.ring.simulation import Options, Outcome, run_many
 
 RUNS = {
@@ -15,6 +14,13 @@ RUNS = {
     "one-node-is-spared": Options(seconds=6.0, spares_one=True),
     "five-nodes-keep-their-logs": Options(seconds=6.0, servers=5, loses_logs=False),
     "each-reaches-some-nodes": Options(seconds=6.0, is_divided=True, loses_logs=False),
+    "all-clocks-are-days-off": Options(
+        seconds=6.0,
+        is_divided=True,
+        loses_logs=False,
+        skews_s=(0.0, 5.0, 86_400.0, -86_400.0, 300_000.0, -300_000.0),
+        server_skews_s=(0.0, 86_400.0, -86_400.0, 200_000.0),
+    ),
     "two-nodes-many-processes": Options(seconds=6.0, servers=2, processes=5),
 }
 
@@ -63,8 +69,8 @@ def test_control_logs_that_are_read_as_the_maximum_and_not_repaired_fail_the_che
     """Rule 2 of the log is what the claim hangs on."""
     compare = MergedLog.plan
 
-    def read_only(self: MergedLog, tails: Mapping[str, NodeTail], oldest: Position = START) -> Plan:
-        plan = compare(self, tails, oldest)
+    def read_only(self: MergedLog, tails: Mapping[str, NodeTail]) -> Plan:
+        plan = compare(self, tails)
         return plan if plan.begins else Plan(plan.fresh or self._fresh(tails))
 
     monkeypatch.setattr(MergedLog, "plan", read_only)

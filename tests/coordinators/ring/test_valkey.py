@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
 import pytest
@@ -48,12 +49,27 @@ def servers(five: list[ValkeyServer]) -> list[ValkeyServer]:
     return five
 
 
+class WrongClock(SystemClock):
+    """Wrong by ``skew_s``."""
+
+    def __init__(self, skew_s: float) -> None:
+        self._skew_s = skew_s
+
+    def now_s(self) -> float:
+        return super().now_s() + self._skew_s
+
+
 def ring_of(
-    servers: list[ValkeyServer], *, options: str = "", timeout_s: float = 0.25
+    servers: list[ValkeyServer],
+    *,
+    options: str = "",
+    timeout_s: float = 0.25,
+    skew_s: float = 0.0,
 ) -> RingCoordinator:
     hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
     settings = Settings(coordinator_timeout_s=timeout_s)
-    return create_bare(CoordinatorUrl.parse(f"ring://{hosts}{options}"), settings, SystemClock())
+    url = CoordinatorUrl.parse(f"ring://{hosts}{options}")
+    return create_bare(url, settings, WrongClock(skew_s))
 
 
 class TestThreeServers(CoordinatorContract):
@@ -93,6 +109,15 @@ async def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> N
 
 def states(ring: RingCoordinator) -> list[NodeState]:
     return [member.health.state for member in ring._members]
+
+
+@asynccontextmanager
+async def opened(*rings: RingCoordinator) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for ring in rings:
+            stack.push_async_callback(ring.aclose)
+            await ring.open()
+        yield
 
 
 class Traffic:
@@ -234,6 +259,45 @@ async def test_rows_reach_other_processes_within_milliseconds(servers: list[Valk
     assert max(delays) < 1.0
     await writer.aclose()
     await reader.aclose()
+
+
+async def test_a_process_whose_clock_is_days_ahead_keeps_the_logs_in_line(
+    servers: list[ValkeyServer],
+) -> None:
+    """It goes by the servers' clocks: by its own, all rows would be too old to be missed."""
+    maker = ring_of(servers[:2], timeout_s=2.0, skew_s=300_000.0)
+    left, right = (
+        ring_of([server], timeout_s=2.0, skew_s=-3_600.0) for server in (servers[0], servers[1])
+    )
+    async with opened(maker, left, right):
+        appended = await right.append([row("m")])
+        captured = (await maker.fetch((), appended.position)).position
+        assert (await left.append([row("m")])).position > captured
+        assert (await left.fetch((), START)).rows[-2].position == captured
+
+
+async def test_a_process_whose_clock_is_days_behind_appends_nothing_that_is_trimmed(
+    servers: list[ValkeyServer],
+) -> None:
+    ring = ring_of(servers[:2], timeout_s=2.0, skew_s=-300_000.0)
+    async with opened(ring):
+        for number in range(3):
+            receipt = await ring.append([row(f"m{number}")])
+            assert receipt.position >> 20 >= (time.time() - 60.0) * 1000
+        assert len((await ring.fetch((), START)).rows) == 4
+
+
+async def test_a_log_without_the_clock_it_goes_by_is_no_answer(servers: list[ValkeyServer]) -> None:
+    ring = ring_of(servers[:1], timeout_s=2.0)
+    async with opened(ring):
+        (member,) = ring._members
+        assert abs((await member.node.tail(START)).now / 2**20 - time.time() * 1000) < 60_000
+        servers[0].command("ACL", "SETUSER", "default", "-time")
+        try:
+            with pytest.raises(CoordinatorError, match="time"):
+                await member.node.tail(START)
+        finally:
+            servers[0].command("ACL", "SETUSER", "default", "+time")
 
 
 async def test_conditions_mean_the_same_on_every_node(servers: list[ValkeyServer]) -> None:
