@@ -63,7 +63,6 @@ _MISS: dict[Reason, str] = {
         "What is stored is not fresh enough for this request's `Cache-Control`, or nothing is "
         "served in `write_only` mode."
     ),
-    MissReason.PARTIAL: "Of several inputs only some have a stored answer: the others are asked for.",
     MissReason.CONVERSION: (
         "What is stored has another wire form, which cannot truthfully be turned into this one."
     ),
@@ -71,6 +70,7 @@ _MISS: dict[Reason, str] = {
     MissReason.UNAUTHORISED: (
         "Entries are shared, and the app has not answered this caller with 2xx lately."
     ),
+    MissReason.PARTIAL: "Some of its inputs have a stored answer; the others are asked for.",
 }
 
 _DISCARD: dict[Reason, str] = {
@@ -100,7 +100,7 @@ _NOT_OURS: dict[Reason, str] = {
 MEANINGS: Mapping[str, Mapping[Reason, str]] = MappingProxyType(
     {
         "not cached: `fwd=bypass`": MappingProxyType(_BYPASS),
-        "not found: `fwd=miss`, `stale` or `request`": MappingProxyType(_MISS),
+        "not found: `fwd=miss`, `stale`, `request` or `partial`": MappingProxyType(_MISS),
         "not stored": MappingProxyType(_DISCARD),
         "not ours": MappingProxyType(_NOT_OURS),
     }

@@ -133,7 +133,7 @@ async def test_everybody_leaves_and_the_app_sees_the_disconnect(gateway: Gateway
 
 @pytest.mark.parametrize("k", range(1, len(PIECES)))
 async def test_everybody_leaves_and_the_apps_send_raises(gateway: Gateway, k: int) -> None:
-    """Spec 2.4: OSError out of send once nobody listens any more; nothing is stored."""
+    """Spec 2.4: OSError out of send once nobody listens; nothing is stored that is not whole."""
     app = ScriptedApp(sse_answer(PIECES), is_stepped=True)
     mw = gateway(app)
     clients = [Client(mw, STREAM, spec="2.4").start() for _ in range(3)]
@@ -146,7 +146,8 @@ async def test_everybody_leaves_and_the_apps_send_raises(gateway: Gateway, k: in
     assert app.call.saw == "OSError"
     assert isinstance(await clients[0].error(), OSError)
     app.is_stepped = False
-    assert (await fetch(mw, STREAM)).outcome == "MISS"
+    # The terminal marker may be what raises.
+    assert (await fetch(mw, STREAM)).outcome == ("HIT" if k == len(PIECES) - 1 else "MISS")
 
 
 @pytest.mark.parametrize("block_at", range(2 + len(PIECES)))

@@ -154,11 +154,20 @@ class Leader:
         finally:
             self._is_over = True
             if not self.live.is_complete:
-                self.keep_nothing(DiscardReason.INCOMPLETE)
-                self._host.failed(self)
-                self.live.abort()
+                self._end_early()
             if self._pump is not None:
                 await self._pump.drain()
+
+    def _end_early(self) -> None:
+        """The app is done without having ended its response."""
+        if self._may_be_whole():  # who settles it finds out
+            self._host.closed(self)
+            self.live.complete()
+            self._host.completed(self)
+            return
+        self.keep_nothing(DiscardReason.INCOMPLETE)
+        self._host.failed(self)
+        self.live.abort()
 
     # The app's side.
 
@@ -259,5 +268,18 @@ class Leader:
     def _client_is_gone(self) -> None:
         """The app is about to hear that nobody listens, and to give up: nobody may join now."""
         self.relay.is_client_gone = True
-        if not self.live.is_complete:
+        if self.live.is_complete:
+            return
+        if self._may_be_whole():
+            self._host.closed(self)
+        else:
             self.keep_nothing(DiscardReason.INCOMPLETE)
+
+    def _may_be_whole(self) -> bool:
+        """Whether all of the answer may be there, although the app has not ended it.
+
+        Clients hang up at a stream's terminal marker, often before the response ends.
+        """
+        live = self.live
+        is_begun = live.total_bytes > 0 and live.is_capturing and not self.followers
+        return is_begun and self._wanted is ResponseMode.STREAM and self.relay.is_client_gone
