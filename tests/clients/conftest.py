@@ -31,8 +31,7 @@ def scripted_gateway(scripted: Scripted) -> Iterator[Gateway]:
 def llama_gateway() -> Iterator[Gateway]:
     child = ModuleChild("tests.clients.llama")
     try:
-        # OpenAI's library hangs up at [DONE], which this server sends apart from the body's end.
-        with Gateway(f"http://127.0.0.1:{child.port}", is_patient=True) as gateway:
+        with Gateway(f"http://127.0.0.1:{child.port}") as gateway:
             yield gateway
     finally:
         child.close()

@@ -10,8 +10,6 @@ from tests.support.child import wait_until
 
 __all__ = ["dump", "live", "live_and_hit", "served"]
 
-_TRIES = 5
-
 
 def dump(value: Any) -> Any:
     """Return everything that a parsed answer holds, as plain data that compares by value.
@@ -43,17 +41,10 @@ def served(gateway: Gateway, key: str, call: Callable[[], Any]) -> tuple[Any, Ex
 
 
 def live(gateway: Gateway, key: str, call: Callable[[], Any]) -> tuple[Any, Exchange]:
-    """Make a call that is answered live, and whose answer came to its end.
-
-    OpenAI's library hangs up at ``[DONE]``. Where that is quicker than the end of the body, the
-    answer is not kept, and so the call is made again, as a user would do it.
-    """
-    for _ in range(_TRIES):
-        result, exchange = served(gateway, key, call)
-        assert (exchange.status, exchange.outcome) == (200, "MISS")
-        if exchange.is_whole:
-            return result, exchange
-    raise AssertionError(f"none of {_TRIES} answers came to its end")
+    """Make a call that is answered live."""
+    result, exchange = served(gateway, key, call)
+    assert (exchange.status, exchange.outcome) == (200, "MISS")
+    return result, exchange
 
 
 def live_and_hit(gateway: Gateway, key: str, call: Callable[[], Any]) -> tuple[Any, Exchange]:

@@ -63,22 +63,8 @@ class serve:  # noqa: N801 - read as `with serve(app) as server`
         assert not self._thread.is_alive()
 
 
-class _ToItsEnd(StreamingResponse):
-    """Sends a stream to its end, whether or not the client has hung up meanwhile."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.stream_response(send)
-
-
-def reverse_proxy(target: str, *, is_patient: bool = False) -> Starlette:
-    """Return an app that passes every request on to ``target``, and its answer back as it comes.
-
-    Args:
-        target: Address, without a slash at the end.
-        is_patient: It reads every answer to its end. Otherwise it stops when the client hangs up,
-            as Starlette's responses do.
-    """
-    response_class = _ToItsEnd if is_patient else StreamingResponse
+def reverse_proxy(target: str) -> Starlette:
+    """Return an app that passes every request on to ``target``, and its answer back as it comes."""
 
     async def forward(request: Request) -> Response:
         # A client each: one server in the tests closes connections that it has not announced to.
@@ -96,7 +82,7 @@ def reverse_proxy(target: str, *, is_patient: bool = False) -> Starlette:
             await client.aclose()
             return JSONResponse({"error": {"message": repr(error), "type": "gateway"}}, 502)
         headers = _passed_on(upstream.headers.items())
-        return response_class(_relay(client, upstream), upstream.status_code, headers)
+        return StreamingResponse(_relay(client, upstream), upstream.status_code, headers)
 
     return Starlette(routes=[Route("/{path:path}", forward, methods=["GET", "POST"])])
 
@@ -198,9 +184,9 @@ class Gateway:
         upstream_url: Of what is behind it: who asks there asks without us.
     """
 
-    def __init__(self, upstream_url: str, *, is_patient: bool = False) -> None:
+    def __init__(self, upstream_url: str) -> None:
         self.upstream_url = upstream_url
-        proxy = reverse_proxy(upstream_url, is_patient=is_patient)
+        proxy = reverse_proxy(upstream_url)
         middleware = RouteCacheMiddleware(proxy, settings=Settings())
         self._tap = Tap(middleware)
         self._server = serve(self._tap)
