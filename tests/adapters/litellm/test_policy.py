@@ -18,6 +18,7 @@ from routecache_middleware.adapters.litellm.results.part import Results
 from routecache_middleware.core.directives import Directives
 from routecache_middleware.core.models import BypassReason, ResponseMode
 from routecache_middleware.core.override import Override
+from routecache_middleware.core.plan import Bypass
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.litellm.asking import (
     Asking,
@@ -349,6 +350,22 @@ async def test_switched_off_nobody_is_asked(provider: Provider) -> None:
         await asking.chat()
         assert bypasses(asking) == {"disabled": 1}
     assert decide.asked == []
+
+
+async def test_what_was_not_asked_about_is_not_cached_once_it_is_switched_on(
+    provider: Provider,
+) -> None:
+    """Nor is what of one call's inputs comes later than the first."""
+    async with answering(provider, decide=Decider(), mode="off") as asking:
+        heeding = asking.part.cache._lookups._heeding
+        chat = api_of("completion")
+        assert chat is not None
+        found = asking.part.keyer.identify(chat, asking.arguments(), NO_CONTROLS)
+        assert isinstance(found, Identified)
+        held = heeding.held(found, NO_CONTROLS)
+        assert heeding.plan(found, NO_CONTROLS, held) == Bypass(BypassReason.DISABLED)
+        asking.hub.cache.mode = "on"
+        assert heeding.plan(found, NO_CONTROLS, held) == Bypass(BypassReason.POLICY)
 
 
 async def test_a_request_that_cannot_be_shown_is_not_cached(provider: Provider) -> None:

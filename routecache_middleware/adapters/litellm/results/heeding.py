@@ -34,8 +34,8 @@ class Heeding:
         engine = self._engine
         held = engine.policies.for_request(found.requested, found.path)
         decide, request = held.policy.decide, found.request
-        if engine.mode is Mode.OFF:  # nothing is cached, so there is nothing to ask about
-            return held
+        if engine.mode is Mode.OFF:  # nothing to ask about; nor later, should it be switched on
+            return held._replace(is_cached=False)
         if decide is not None and request is not None:
             try:
                 held = with_verdict(held, decide(request))
@@ -51,7 +51,7 @@ class Heeding:
     ) -> Proceed | Bypass:
         """Decide what may be done for a call."""
         engine = self._engine
-        if not held.is_cached:
+        if not held.is_cached and engine.mode is not Mode.OFF:
             return Bypass(BypassReason.POLICY)
         asked, settings = controls.directives, engine.settings
         return plan_request(found.parsed, asked, settings, held.policy, engine.mode)
