@@ -12,6 +12,7 @@ import msgspec
 from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.core.dialect import ParsedRequest
 from routecache_middleware.core.models import Entry
+from routecache_middleware.core.request import LLMRequest
 
 __all__ = ["Gate", "Slot", "Ticket"]
 
@@ -43,3 +44,9 @@ class Gate(Protocol):
 
     def admit(self, slot: Slot) -> Ticket | None:
         """Return the ticket of such a request; None: the app has to be asked."""
+
+    def shown(self, request: LLMRequest, slot: Slot) -> LLMRequest | None:
+        """Return a request as the policy behind the gate would be asked about it.
+
+        None: it is not admitted, and so it is asked about only there.
+        """

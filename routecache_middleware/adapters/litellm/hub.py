@@ -4,6 +4,7 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from routecache_middleware.adapters.asgi.parts import WarnOnce
 from routecache_middleware.adapters.litellm.options import Configured, configure, for_cache
 from routecache_middleware.adapters.litellm.outcomes import Outcomes
 from routecache_middleware.errors import ConfigurationError
@@ -48,6 +49,7 @@ class Hub:
         is_owner: Whether closing the cache is ours.
         outcomes: What became of each call.
         door: The way in for calls that are not async; set by the part ``sync``.
+        warn: Logs what of the user's own fails, once.
         callback: What LiteLLM knows.
         router: The Router that ``install`` was given; the proxy's is found when it is needed.
         parts: What is at work.
@@ -71,6 +73,7 @@ class Hub:
         self.options = configured.options
         self.outcomes = Outcomes()
         self.door: SyncDoor | None = None
+        self.warn = WarnOnce()
         self.router = router
         self.is_proxy = is_proxy
         self.callback = _new_callback()

@@ -18,6 +18,7 @@ class CallOutcome(msgspec.Struct):
         reason: Why it was forwarded or not looked up: a word of RFC 9211's ``detail``.
         age_s: Age of a stored answer, seconds.
         ttl_s: For how long it will be fresh, seconds.
+        granted_s: How long an answer that is made for it will be, or None.
         model: The model group that it is kept under.
         keys: Under which keys the answer is kept: several where it has parts, or parts in LiteLLM.
         decision: Whether the routing decision was cached; None when none was needed.
@@ -29,6 +30,7 @@ class CallOutcome(msgspec.Struct):
     reason: str = ""
     age_s: float = 0.0
     ttl_s: float = 0.0
+    granted_s: float | None = None
     model: str = ""
     keys: set[str] = set()
     decision: Outcome | None = None

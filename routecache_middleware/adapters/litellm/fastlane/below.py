@@ -70,6 +70,8 @@ class Below:
         outcomes: Outcomes,
         paths: LanePaths,
         objection: Callable[[], str | None],
+        *,
+        goes_by_model: bool = False,
     ) -> None:
         """Wrap ``app``.
 
@@ -79,12 +81,14 @@ class Below:
             outcomes: How our cache inside LiteLLM has served each call.
             paths: Which API each path is in.
             objection: Names what every request has to pass.
+            goes_by_model: What is cached depends on the model that was asked for.
         """
         self._app = app
         self._leases = leases
         self._outcomes = outcomes
         self._paths = paths
         self._objection = objection
+        self._goes_by_model = goes_by_model
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -108,6 +112,12 @@ class Below:
         self._describe(state, visit, named)
         if state.slot is None:
             return
+        accepted = visit.accepted
+        if self._goes_by_model and accepted and not self._leases.is_named(state.slot, accepted):
+            # An alias of the key's, or a model in the path: in front of LiteLLM it would be judged
+            # by another name than inside.
+            state.no_store()
+            visit.judge(None)
         if status in _REFUSED:
             self._leases.revoke(state.slot.holder)
         elif 200 <= status < 300:  # noqa: PLR2004 - the 2xx class
@@ -158,6 +168,8 @@ def _copy(state: RouteCacheState, found: CallOutcome) -> None:
     elif found.outcome is Outcome.BYPASS or found.is_partly_stored:
         # What is not kept there is not kept here; nor is what has parts of several ages.
         state.no_store()
+    elif found.granted_s is not None:  # it lasts as long as the one in there
+        state.set_ttl(found.granted_s)
     # A client who has one of them made anew means this copy of it too.
     state.add_tags(*map(lane_tag, found.keys))
 

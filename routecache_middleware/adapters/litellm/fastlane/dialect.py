@@ -123,6 +123,7 @@ class LaneDialect:
     LiteLLM is asked has to be what the client has asked.
 
     Attributes:
+        api: What the API is called elsewhere.
         call_type: What LiteLLM calls requests of this API.
         metadata: Where LiteLLM notes who is asking.
     """
@@ -158,6 +159,7 @@ class LaneDialect:
         self._is_converted = is_converted
         self._is_plain = is_plain
         self.name = name
+        self.api = base.name
         self.verb = base.verb
         self.call_type = call_type
         self.metadata = metadata

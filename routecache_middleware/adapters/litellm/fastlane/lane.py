@@ -52,7 +52,14 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 class FastLane(CacheLayer):
     """Answers hits; everything else goes to LiteLLM."""
 
-    def __init__(self, app: ASGIApp, cache: RouteCache, leases: Leases, paths: LanePaths) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        cache: RouteCache,
+        leases: Leases,
+        paths: LanePaths,
+        warn: WarnOnce | None = None,
+    ) -> None:
         """Put the fast lane around ``app``, which writes the leases; opens nothing."""
         engine = cache.engine
         self._leases = leases
@@ -66,7 +73,7 @@ class FastLane(CacheLayer):
                 heads=LaneHeads(engine.settings, engine.policy),
                 identifier=Identifier(engine.settings, engine.policy, heeds_bodies=False),
                 routing=None,
-                warn=WarnOnce(),
+                warn=warn or WarnOnce(),
                 stored_headers=stored | _STORED_HEADERS,
                 gate=leases,
             ),

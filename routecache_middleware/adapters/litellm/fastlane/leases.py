@@ -7,16 +7,22 @@ for the same model, on behalf of the same user. It is also the account of what w
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 
 from routecache_middleware.adapters.asgi.gate import Slot
 from routecache_middleware.adapters.asgi.head import RequestHead
-from routecache_middleware.adapters.litellm.fastlane.dialect import CHAT, LaneDialect, LaneRequest
+from routecache_middleware.adapters.litellm.fastlane.dialect import (
+    CHAT,
+    LaneDialect,
+    LaneRequest,
+)
 from routecache_middleware.adapters.litellm.fastlane.heads import LaneHead
 from routecache_middleware.core.dialect import ParsedRequest
 from routecache_middleware.core.models import Entry
 from routecache_middleware.core.ports import Clock
+from routecache_middleware.core.request import LLMRequest
 
 __all__ = ["Accepted", "Lease", "Leases"]
 
@@ -81,7 +87,11 @@ class Leases:
     """The leases of one process; forgetting one costs a request to LiteLLM. A :class:`.Gate`."""
 
     def __init__(
-        self, clock: Clock, ttl_s: float, on_first: Callable[[Lease], None] = lambda _: None
+        self,
+        clock: Clock,
+        ttl_s: float,
+        on_first: Callable[[Lease], None] = lambda _: None,
+        tenant_of: Callable[[Accepted], str] = lambda _: "",
     ) -> None:
         """Begin with none.
 
@@ -89,10 +99,12 @@ class Leases:
             clock: Time.
             ttl_s: How long one lasts.
             on_first: Called when a lease has something to report again.
+            tenant_of: Says for whom the cache inside LiteLLM keeps answers.
         """
         self._clock = clock
         self._ttl_s = ttl_s
         self._on_first = on_first
+        self._tenant_of = tenant_of
         self._held: OrderedDict[str, dict[tuple[str, ...], Lease]] = OrderedDict()
         self._count = 0
 
@@ -112,6 +124,22 @@ class Leases:
         if lease is None or self._clock.monotonic_s() >= lease.until_s:
             return None
         return lease
+
+    def shown(self, request: LLMRequest, slot: Slot) -> LLMRequest | None:
+        """Return a request as the cache inside LiteLLM would show it to the policy.
+
+        None without a lease: it cannot be said whose it is, and LiteLLM is going to be asked.
+        """
+        lease = self.admit(slot)
+        if lease is None:
+            return None
+        accepted = lease.accepted
+        return replace(request, dialect=accepted.lane.api, tenant=self._tenant_of(accepted))
+
+    @staticmethod
+    def is_named(slot: Slot, accepted: Accepted) -> bool:
+        """Whether the model that LiteLLM took is the one that the request names."""
+        return slot.what[1] == accepted.model
 
     def grant(self, slot: Slot, accepted: Accepted) -> None:
         """LiteLLM has let such a request in and answered it."""

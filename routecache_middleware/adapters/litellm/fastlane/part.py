@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from routecache_middleware.adapters.asgi.types import ASGIApp
@@ -9,7 +10,7 @@ from routecache_middleware.adapters.litellm.fastlane import place
 from routecache_middleware.adapters.litellm.fastlane.below import Below, current_visit
 from routecache_middleware.adapters.litellm.fastlane.eligibility import accepted, objection
 from routecache_middleware.adapters.litellm.fastlane.lane import FastLane
-from routecache_middleware.adapters.litellm.fastlane.leases import Leases
+from routecache_middleware.adapters.litellm.fastlane.leases import Accepted, Leases
 from routecache_middleware.adapters.litellm.fastlane.logged import log_hits
 from routecache_middleware.adapters.litellm.fastlane.paths import LanePaths
 from routecache_middleware.adapters.litellm.fastlane.report import Report
@@ -52,7 +53,7 @@ class FastLanePart(Part):
         self._told: set[str] = set()
         self._paths = LanePaths(hub.options.fast_lane_paths)
         self.report = Report(log_hits, on_tick=self._look_around)
-        self.leases = Leases(self._clock, self._ttl_s, self.report.add)
+        self.leases = Leases(self._clock, self._ttl_s, self.report.add, self._tenant_of)
 
     def install(self) -> None:
         """Stand before the proxy's app."""
@@ -69,8 +70,16 @@ class FastLanePart(Part):
 
     def around(self, app: ASGIApp) -> FastLane:
         """Put the lane around an app."""
-        below = Below(app, self.leases, self._hub.outcomes, self._paths, self.objection)
-        return FastLane(below, self._hub.cache, self.leases, self._paths)
+        policy = self._hub.engine.policy
+        below = Below(
+            app,
+            self.leases,
+            self._hub.outcomes,
+            self._paths,
+            self.objection,
+            goes_by_model=bool(policy.overrides or policy.decide),
+        )
+        return FastLane(below, self._hub.cache, self.leases, self._paths, self._hub.warn)
 
     def figures(self) -> dict[str, object]:
         """What the administration API says of it."""
@@ -91,11 +100,7 @@ class FastLanePart(Part):
         if visit is None or visit.is_over:
             return
         visit.call_id = str(data.get("litellm_call_id") or "")
-        options, settings = self._hub.options, self._hub.engine.settings
-        visit.tenant = (
-            tenant_of(data, isolation=options.isolation, is_proxy=True, secret=settings.secret)
-            or ""
-        )
+        visit.tenant = self._tenant(data)
         now_s = self._clock.now_s()
         found = None
         if call_type == visit.lane.call_type:
@@ -112,6 +117,14 @@ class FastLanePart(Part):
             self._told.add(found)
             _logger.warning("the fast lane stands aside: every request has to pass %s", found)
         return found
+
+    def _tenant_of(self, accepted: Accepted) -> str:
+        return self._tenant({accepted.lane.metadata: accepted.metadata})
+
+    def _tenant(self, data: Mapping[str, Any]) -> str:
+        """For whom our cache inside LiteLLM keeps answers, or empty."""
+        isolation, secret = self._hub.options.isolation, self._hub.engine.settings.secret
+        return tenant_of(data, isolation=isolation, is_proxy=True, secret=secret) or ""
 
     def _look_around(self) -> None:
         """A guardrail may have been added while leases were out."""

@@ -30,12 +30,14 @@ class Api(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Part of every key: async and other calls share theirs, two APIs never do.
+        dialect: What it is called where the cache stands in front of a gateway.
         verb: ``gen_ai.operation.name`` of its requests.
         parse: Reads a request, given as plain arguments; None: it does not have the API's form.
         judge: Says whether LiteLLM's JSON is a complete answer to a request.
         keyed: Makes requests that mean the same equal.
         ignored: Fields of the API that never change an answer.
         counted: Those that can, whatever LiteLLM takes for its own.
+        not_decisive: Those that make no difference to a routing decision.
         is_per_input: Each element of ``input`` is an entry of its own.
         is_per_form: What was made as a stream cannot be had in one piece, nor the reverse.
         asks_usage: A stream carries its usage only when it is asked for.
@@ -44,12 +46,14 @@ class Api(msgspec.Struct, frozen=True):
     """
 
     name: str
+    dialect: str
     verb: str
     parse: _Parse
     judge: _Judge
     keyed: _Keyed
     ignored: frozenset[str]
     counted: frozenset[str]
+    not_decisive: frozenset[str]
     is_per_input: bool = False
     is_per_form: bool = False
     asks_usage: bool = False
@@ -79,12 +83,14 @@ def _api(
     ignored = dialect.ignored_fields - also_counted
     return Api(
         name,
+        dialect.name,
         dialect.verb,
         parse,
         judge,
         _as_it_is if is_per_input else dialect.keyed,
         ignored,
         frozenset(dialect.fields) - ignored - _LITELLMS,
+        dialect.ignored_fields | dialect.sampling_fields,
         is_per_input=is_per_input,
         is_per_form=is_per_form,
         asks_usage=asks_usage,

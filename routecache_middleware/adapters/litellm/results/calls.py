@@ -19,6 +19,7 @@ from routecache_middleware.core.models import BypassReason, Position
 
 if TYPE_CHECKING:
     from routecache_middleware.adapters.litellm.results.board import Flight
+    from routecache_middleware.core.overrides import RequestPolicy
     from routecache_middleware.core.plan import Proceed
     from routecache_middleware.engine.claims import Claim
     from routecache_middleware.engine.leases import Lease
@@ -71,8 +72,10 @@ class Call:
         call_id: LiteLLM's id of the call; retries and fallbacks keep it.
         controls: What it asks of the cache.
         own_key: The caller's own ``cache_key``, or None.
+        inputs: All of its inputs, where each has an entry: LiteLLM brings them one by one.
         record: What is told of it: in headers, and to the other parts.
         identified: What it asks for, or why it is not cached; None: not found out yet.
+        held: What the policy says of it, once it was asked.
         proceed: What may be done for it, once that is known.
         asks: Its entries.
         leads: How many flights it leads now.
@@ -89,7 +92,9 @@ class Call:
         "asks",
         "call_id",
         "controls",
+        "held",
         "identified",
+        "inputs",
         "is_cut_off",
         "is_reported",
         "leads",
@@ -115,7 +120,9 @@ class Call:
         self.controls = controls
         self.own_key = own_key
         self.record = record
+        self.inputs: object = None
         self.identified: Identified | BypassReason | None = None
+        self.held: RequestPolicy | None = None
         self.proceed: Proceed | None = None
         self.asks: dict[str, Ask] = {}
         self.leads = self.served = 0
@@ -135,7 +142,7 @@ class Call:
         if self.identified is None:
             self.identified = BypassReason.INTERNAL_ERROR  # should the next line raise
             self.identified = keyer.identify(
-                self.api, kwargs, self.controls, self.own_key, size=size
+                self.api, kwargs, self.controls, self.own_key, size=size, inputs=self.inputs
             )
 
     def ask(self, item: Any = None) -> Ask | None:

@@ -3,7 +3,7 @@
 Its words are read in :mod:`routecache_middleware.core.body_directives`. Here LiteLLM has taken it
 in already, so that it is read as LiteLLM does where that differs: a number may be given as text,
 words that nobody knows are passed over, and with an age that is no number nothing is answered from
-a cache. ``use-cache`` means nothing: this cache is on by default.
+a cache.
 """
 
 import math
@@ -14,13 +14,14 @@ from routecache_middleware.core.body_directives import (
     BODY_FIELD,
     BodyDirectives,
     read_body_directives,
+    with_body,
 )
 
 __all__ = ["NO_CONTROLS", "read_controls"]
 
 NO_CONTROLS = BodyDirectives()
 _AGES = ("s-maxage", "s-max-age")
-_FLAGS = ("no-cache", "no-store")
+_FLAGS = ("no-cache", "no-store", "use-cache")
 
 
 def read_controls(cache: object, namespace: object = None) -> BodyDirectives:
@@ -38,7 +39,11 @@ def read_controls(cache: object, namespace: object = None) -> BodyDirectives:
         if asked.get(name) is not None:
             known[name] = _seconds(asked[name]) or 0
     found = read_body_directives({BODY_FIELD: known}) or NO_CONTROLS
-    return replace(found, namespace=namespace if isinstance(namespace, str) else "")
+    return replace(
+        found,
+        directives=with_body(found.directives, found),  # ``use-cache: false``: none of this
+        namespace=namespace if isinstance(namespace, str) else "",
+    )
 
 
 def _seconds(value: object) -> float | None:

@@ -16,6 +16,12 @@ import msgspec
 from routecache_middleware.adapters.litellm.options import Options
 from routecache_middleware.adapters.litellm.results.apis import Api
 from routecache_middleware.adapters.litellm.results.fields import Counts, counted, counts
+from routecache_middleware.adapters.litellm.results.seen import (
+    Whereabouts,
+    requested_model,
+    requested_path,
+    seen,
+)
 from routecache_middleware.adapters.litellm.results.values import plain, size_of
 from routecache_middleware.adapters.litellm.tenancy import Tenancy, Tenant
 from routecache_middleware.core.body_directives import BodyDirectives
@@ -25,6 +31,7 @@ from routecache_middleware.core.fingerprint import Domain, new_hash
 from routecache_middleware.core.keys import CacheKey, result_key
 from routecache_middleware.core.models import BypassReason
 from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.core.settings import Settings
 
 __all__ = ["Identified", "Keyer", "Keys", "is_routed"]
@@ -50,6 +57,9 @@ class Identified(msgspec.Struct, frozen=True):
         model: The model in its key.
         models: All names of that model; each of them invalidates its answers.
         hashes: One per secret; complete, but for the input when each input has an entry.
+        requested: The model that was asked for, by which the policy goes.
+        path: Where, likewise; empty where that is not known.
+        request: What the policy's ``decide`` is shown; None where there is none.
     """
 
     api: Api
@@ -58,6 +68,9 @@ class Identified(msgspec.Struct, frozen=True):
     model: str
     models: tuple[str, ...]
     hashes: tuple[blake2b, ...]
+    requested: str = ""
+    path: str = ""
+    request: LLMRequest | None = None
 
     def keys(self) -> Keys:
         """Where the answer is kept."""
@@ -88,13 +101,15 @@ class Identified(msgspec.Struct, frozen=True):
 class Keyer:
     """Identifies calls."""
 
-    __slots__ = ("_ignored", "_secrets", "_settings", "tenancy")
+    __slots__ = ("_ignored", "_is_proxy", "_is_shown", "_secrets", "_settings", "tenancy")
 
     def __init__(
         self, settings: Settings, policy: CachePolicy, options: Options, *, is_proxy: bool
     ) -> None:
         self._settings = settings
         self._ignored = policy.ignored_fields
+        self._is_proxy = is_proxy
+        self._is_shown = policy.decide is not None
         self._secrets = (settings.secret, *settings.previous_secrets)
         self.tenancy = Tenancy(settings, options.isolation, is_proxy=is_proxy)
 
@@ -114,6 +129,7 @@ class Keyer:
         own_key: object = None,
         *,
         size: int | None = None,
+        inputs: object = None,
     ) -> Identified | BypassReason:
         """Find out what a call asks for, and for whom; nothing in it makes this raise.
 
@@ -123,6 +139,7 @@ class Keyer:
             controls: What it asks of the cache.
             own_key: The caller's own ``cache_key``: a field like any other.
             size: What :meth:`size_of` has said; None: not asked yet.
+            inputs: All inputs, where ``kwargs`` has one of several.
         """
         if size is None:
             size = self.size_of(kwargs)
@@ -143,11 +160,16 @@ class Keyer:
                 fields.pop(_INPUT, None)
             form = parsed.mode.value if api.is_per_form else ""
             packed = encode([api.name, controls.namespace, form, plain(own_key)]) + encode(fields)
+            requested = requested_model(kwargs, routed)
+            path = requested_path(kwargs, api) if self._is_proxy else ""
+            whole = kwargs if inputs is None else {**kwargs, _INPUT: inputs}
+            where = Whereabouts(requested, path, tenant.name, self._settings.secret)
+            request = seen(whole, api, parsed, where) if self._is_shown else None
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
         model, models = _models(kwargs, routed)
         hashes = tuple(_hashed(packed, secret) for secret in self._secrets)
-        return Identified(api, parsed, tenant, model, models, hashes)
+        return Identified(api, parsed, tenant, model, models, hashes, requested, path, request)
 
 
 def _hashed(packed: bytes, secret: bytes) -> blake2b:

@@ -9,6 +9,7 @@ from routecache_middleware.adapters.litellm.outcomes import lane_tag
 from routecache_middleware.adapters.litellm.results.board import Board
 from routecache_middleware.adapters.litellm.results.calls import Ask, Call
 from routecache_middleware.adapters.litellm.results.counting import Counting
+from routecache_middleware.adapters.litellm.results.heeding import Heeding
 from routecache_middleware.adapters.litellm.results.joining import Joining
 from routecache_middleware.adapters.litellm.results.keying import Identified
 from routecache_middleware.core.budget import open_budget
@@ -16,7 +17,7 @@ from routecache_middleware.core.directives import NO_DIRECTIVES
 from routecache_middleware.core.invalidation import InvalidationRow, tag_scope
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry, MissReason, Outcome
-from routecache_middleware.core.plan import Bypass, Serve, plan_request
+from routecache_middleware.core.plan import Bypass, Serve
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.lookup import Lookup
 from routecache_middleware.errors import CoordinatorError
@@ -32,10 +33,16 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class Lookups:
     """Finds answers; one per process."""
 
-    __slots__ = ("_counting", "_engine", "_has_lane", "_joining")
+    __slots__ = ("_counting", "_engine", "_has_lane", "_heeding", "_joining")
 
     def __init__(
-        self, engine: Engine, board: Board, counting: Counting, *, has_lane: bool = False
+        self,
+        engine: Engine,
+        board: Board,
+        counting: Counting,
+        heeding: Heeding,
+        *,
+        has_lane: bool = False,
     ) -> None:
         """Build one.
 
@@ -43,25 +50,28 @@ class Lookups:
             engine: Where answers are.
             board: Who is getting which.
             counting: What is counted.
+            heeding: What the policy says.
             has_lane: Whether answers may also be kept by the fast lane in front of us.
         """
         self._has_lane = has_lane
         self._engine = engine
         self._counting = counting
+        self._heeding = heeding
         self._joining = Joining(engine, board)
 
     def plan(self, call: Call) -> bool:
         """Decide what may be done for a call; whether anything may. Counts if nothing may."""
-        engine, found = self._engine, call.identified
+        heeding, found = self._heeding, call.identified
         if call.proceed is not None:
             return True
         if isinstance(found, Identified):
-            plan = plan_request(
-                found.parsed, call.controls.directives, engine.settings, engine.policy, engine.mode
-            )
+            if call.held is None:  # of several inputs the first
+                call.held = heeding.held(found, call.controls)
+            plan = heeding.plan(found, call.controls, call.held)
             call.record.model = found.model
             if not isinstance(plan, Bypass):
                 call.proceed = plan
+                call.record.granted_s = heeding.lifetime_s(call.held, call.controls)
                 return True
             self._counting.bypassed(call, plan.reason)
         elif found is not None:

@@ -17,6 +17,7 @@ from routecache_middleware.adapters.litellm.results.calls import Call, CallKey, 
 from routecache_middleware.adapters.litellm.results.controls import read_controls
 from routecache_middleware.adapters.litellm.results.counting import Counting
 from routecache_middleware.adapters.litellm.results.headers import fields_of
+from routecache_middleware.adapters.litellm.results.heeding import Heeding
 from routecache_middleware.adapters.litellm.results.keying import Keyer, is_routed
 from routecache_middleware.adapters.litellm.results.lookup import Lookups
 from routecache_middleware.adapters.litellm.results.place import Place
@@ -47,12 +48,13 @@ class Results(Part):
         self._hub = hub
         self._engine = engine
         self._counting = Counting(engine)
+        heeding = Heeding(engine, hub.warn)
         self.board = Board(engine, hub.options.flight_timeout_s)
         self.keyer = Keyer(engine.settings, engine.policy, hub.options, is_proxy=hub.is_proxy)
         self.cache = new_cache(
             self.keyer,
-            Lookups(engine, self.board, self._counting, has_lane=hub.options.fast_lane),
-            Storing(engine),
+            Lookups(engine, self.board, self._counting, heeding, has_lane=hub.options.fast_lane),
+            Storing(engine, heeding),
             door=lambda: hub.door,
             closing=self._close,
         )
@@ -95,6 +97,8 @@ class Results(Part):
             kwargs["caching"] = False
             self._counting.bypassed(call, BypassReason.DISABLED)
             return
+        if api.is_per_input:
+            call.inputs = kwargs.get("input")
         kwargs["cache_key"] = CallKey("", call)
         kwargs["caching"] = True
         asked = kwargs.get("cache")

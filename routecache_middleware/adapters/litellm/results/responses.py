@@ -13,6 +13,8 @@ __all__ = ["DIALECT", "judge", "parse"]
 
 DIALECT = OpenAIResponses()
 # A deployment may bring tools of its own that the request does not show.
+_ALLOWED = (None, BypassReason.STORE)
+"""Why a request is not answered from a cache, where policy may still allow it."""
 _OWN = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
 
 
@@ -25,7 +27,7 @@ def parse(payload: Mapping[str, object]) -> ParsedRequest | None:
     """
     store = payload.get("store")
     parsed = DIALECT.parse({**payload, "store": False if store is None else store})
-    if parsed is None or parsed.bypass is not None or not is_remote(payload.get("input")):
+    if parsed is None or parsed.bypass not in _ALLOWED or not is_remote(payload.get("input")):
         return parsed
     return replace(parsed, bypass=BypassReason.REMOTE_MEDIA)
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from routecache_middleware.adapters.litellm.results.calls import Ask, Call
+from routecache_middleware.adapters.litellm.results.heeding import Heeding
 from routecache_middleware.adapters.litellm.results.keying import Identified
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement
@@ -20,7 +21,6 @@ from routecache_middleware.core.models import (
 from routecache_middleware.core.plan import plan_store
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.records import scopes_of
-from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.leases import (
     UNSHAREABLE_S,
@@ -29,7 +29,7 @@ from routecache_middleware.engine.leases import (
     after_placing_s,
 )
 
-__all__ = ["Made", "Storing", "body_of", "entry_of", "judged", "lifetime_s"]
+__all__ = ["Made", "Storing", "body_of", "entry_of", "judged"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -93,18 +93,14 @@ def entry_of(found: Identified, body: bytes, judgement: Judgement, made: Made) -
     )
 
 
-def lifetime_s(settings: Settings, asked_s: float | None) -> float:
-    """Return how long an answer is fresh: no longer than the setting says."""
-    return settings.result_ttl_s if asked_s is None else min(asked_s, settings.result_ttl_s)
-
-
 class Storing:
     """Stores answers, and lets go who waits for them."""
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_engine", "_heeding")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, heeding: Heeding) -> None:
         self._engine = engine
+        self._heeding = heeding
 
     async def store(self, call: Call, ask: Ask, result: Any) -> None:
         """Keep an answer if it may be kept; the second time for the same one does nothing."""
@@ -123,8 +119,8 @@ class Storing:
 
     async def _store(self, call: Call, ask: Ask, result: Any) -> float:
         """Store; returns for how many seconds nobody should wait for another answer."""
-        engine, found = self._engine, call.identified
-        if not isinstance(found, Identified) or call.proceed is None:
+        engine, found, held = self._engine, call.identified, call.held
+        if not isinstance(found, Identified) or call.proceed is None or held is None:
             return 0.0
         body, judgement = b"", Judgement()
         reason: DiscardReason | None = None
@@ -134,8 +130,8 @@ class Storing:
             reason = _not_wanted(engine)
         else:
             body = body_of(result)
-            reason, judgement = await self._judge(found, body)
-        ttl_s = lifetime_s(engine.settings, call.controls.ttl_s)
+            reason, judgement = await self._judge(found, body, held.policy)
+        ttl_s = self._heeding.lifetime_s(held, call.controls)
         if reason is not None:
             engine.recorder.discarded(reason)
             is_promoted = ask.lease is not None and ask.lease.is_promoted
@@ -146,14 +142,14 @@ class Storing:
         return await self._place(call, ask, self._entry(found, ask, body, judgement, ttl_s))
 
     async def _judge(
-        self, found: Identified, body: bytes
+        self, found: Identified, body: bytes, policy: CachePolicy
     ) -> tuple[DiscardReason | None, Judgement]:
         engine = self._engine
         if len(body) > engine.settings.max_result_bytes:
             return DiscardReason.TOO_LARGE, Judgement()
         if len(body) > engine.settings.hash_in_thread_bytes:
-            return await asyncio.to_thread(judged, found, body, engine.policy)
-        return judged(found, body, engine.policy)
+            return await asyncio.to_thread(judged, found, body, policy)
+        return judged(found, body, policy)
 
     def _entry(
         self, found: Identified, ask: Ask, body: bytes, judgement: Judgement, ttl_s: float

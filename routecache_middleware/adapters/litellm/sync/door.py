@@ -161,7 +161,7 @@ class SyncDoor:
         if not is_whole(kwargs):
             return None
         asked = self._rules.ask(kwargs, call_type_of(kwargs))
-        if isinstance(asked, Asked):
+        if asked is not None:
             self._tickets.remember(kwargs, asked)
         return asked
 

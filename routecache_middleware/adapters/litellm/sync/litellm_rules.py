@@ -6,6 +6,7 @@ import msgspec
 
 from routecache_middleware.adapters.litellm.part import Kwargs
 from routecache_middleware.adapters.litellm.results.controls import read_controls
+from routecache_middleware.adapters.litellm.results.heeding import Heeding
 from routecache_middleware.adapters.litellm.results.keying import Identified, Keyer, is_routed
 from routecache_middleware.adapters.litellm.results.lookup import readable
 from routecache_middleware.adapters.litellm.results.storing import (
@@ -13,7 +14,6 @@ from routecache_middleware.adapters.litellm.results.storing import (
     body_of,
     entry_of,
     judged,
-    lifetime_s,
 )
 from routecache_middleware.adapters.litellm.sync.key import SyncKey
 from routecache_middleware.adapters.litellm.sync.query import Query
@@ -21,7 +21,8 @@ from routecache_middleware.adapters.litellm.sync.rules import Asked
 from routecache_middleware.adapters.litellm.sync.whole_embeddings import sync_api_of
 from routecache_middleware.core.body_directives import BodyDirectives
 from routecache_middleware.core.models import BypassReason, DiscardReason, Entry, Position
-from routecache_middleware.core.plan import Bypass, plan_request
+from routecache_middleware.core.overrides import RequestPolicy
+from routecache_middleware.core.plan import Bypass
 from routecache_middleware.core.records import scopes_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = ["LiteLLMRules"]
 class _Request(msgspec.Struct, frozen=True):
     found: Identified
     controls: BodyDirectives
+    held: RequestPolicy
 
 
 class LiteLLMRules:
@@ -40,13 +42,14 @@ class LiteLLMRules:
 
     def __init__(self, hub: "Hub") -> None:
         self._engine = hub.engine
+        self._heeding = Heeding(hub.engine, hub.warn)
         self._keyer = Keyer(
             hub.engine.settings, hub.engine.policy, hub.options, is_proxy=hub.is_proxy
         )
 
     def ask(self, kwargs: Kwargs, call_type: str) -> Asked | BypassReason | None:
         """Understand a request."""
-        api, engine = sync_api_of(call_type), self._engine
+        api, heeding = sync_api_of(call_type), self._heeding
         if api is None:
             return None
         metadata = kwargs.get("metadata")
@@ -57,10 +60,8 @@ class LiteLLMRules:
         identified = self._keyer.identify(api, kwargs, controls, own_key)
         if isinstance(identified, BypassReason):
             return identified
-        parsed = identified.parsed
-        plan = plan_request(
-            parsed, controls.directives, engine.settings, engine.policy, engine.mode
-        )
+        held = heeding.held(identified, controls)
+        plan = heeding.plan(identified, controls, held)
         if isinstance(plan, Bypass):
             return plan.reason
         keys = identified.keys()
@@ -73,14 +74,14 @@ class LiteLLMRules:
                 model=identified.model,
                 asked=controls.directives,
             ),
-            form=parsed.shape,
+            form=identified.parsed.shape,
             scopes=scopes_of(tenant, identified.models),
             may_look_up=plan.may_look_up,
             may_serve=plan.may_serve,
             may_store=plan.may_store,
             may_share=plan.may_share,
             is_routed=is_routed(api, kwargs),
-            request=_Request(identified, controls),
+            request=_Request(identified, controls, held),
         )
 
     def keep(
@@ -89,13 +90,13 @@ class LiteLLMRules:
         """Make an entry of an answer, or say why not."""
         request: _Request = asked.request
         settings = self._engine.settings
-        ttl_s = lifetime_s(settings, request.controls.ttl_s)
+        ttl_s = self._heeding.lifetime_s(request.held, request.controls)
         if ttl_s <= 0:
             return DiscardReason.NO_STORE
         body = body_of(result)
         if len(body) > settings.max_result_bytes:
             return DiscardReason.TOO_LARGE
-        reason, judgement = judged(request.found, body, self._engine.policy)
+        reason, judgement = judged(request.found, body, request.held.policy)
         if reason is not None:
             return reason
         made = Made(self._engine.clock.now_s(), ttl_s, position, round(duration_ms, 3))

@@ -10,7 +10,7 @@ from routecache_middleware.adapters.litellm.part import Kwargs
 from routecache_middleware.adapters.litellm.sync.flight import Flight
 from routecache_middleware.adapters.litellm.sync.rules import Asked
 from routecache_middleware.adapters.litellm.sync.subjects import call_type_of
-from routecache_middleware.core.models import Position
+from routecache_middleware.core.models import BypassReason, Position
 
 __all__ = ["Ticket", "Tickets"]
 
@@ -86,13 +86,13 @@ class Tickets:
         with self._lock:
             return self._positions.pop(kwargs.get("litellm_call_id"), None)
 
-    def remember(self, kwargs: Kwargs, asked: Asked) -> None:
-        """Remember what a call asks for, while it is looked up."""
+    def remember(self, kwargs: Kwargs, asked: Asked | BypassReason) -> None:
+        """Remember what a call asks for, or why it is not cached, while it is looked up."""
         with self._lock:
             self._asked[kwargs.get("litellm_call_id")] = (_what(kwargs), asked)
 
-    def recall(self, kwargs: Kwargs) -> Asked | None:
-        """Return what a call asks for, if that is known."""
+    def recall(self, kwargs: Kwargs) -> Asked | BypassReason | None:
+        """Return that, if it is known."""
         with self._lock:
             what, asked = self._asked.get(kwargs.get("litellm_call_id"), (None, None))
         return asked if what == _what(kwargs) else None
@@ -105,7 +105,9 @@ class Tickets:
         self._lock = threading.Lock()
         self._tickets: FIFOCache[Any, Ticket] = FIFOCache(_MAX_CALLS)
         self._positions: FIFOCache[Any, Position] = FIFOCache(_MAX_CALLS)
-        self._asked: FIFOCache[Any, tuple[object, Asked | None]] = FIFOCache(_MAX_RECALLED)
+        self._asked: FIFOCache[Any, tuple[object, Asked | BypassReason | None]] = FIFOCache(
+            _MAX_RECALLED
+        )
 
 
 def _what(kwargs: Kwargs) -> object:

@@ -59,3 +59,41 @@ def test_a_wrong_setting_is_named_and_the_proxy_does_not_start(
         lines = [line for line in proxy.log.splitlines() if "this proxy cannot start" in line]
         assert len(lines) == 1, proxy.log[-3000:]
         assert name in lines[0]
+
+
+def test_what_is_different_for_some_models_and_paths(
+    provider: Provider, start_proxy: StartProxy
+) -> None:
+    """By the name that the client uses, and the path that it asks at; in the fast lane as well."""
+    overrides: list[dict[str, Any]] = [
+        {"models": ["alias"], "is_cached": False},
+        {"paths": ["/engines/*"], "is_cached": False},
+        {"models": ["short"], "ttl_s": 2},
+    ]
+    config = proxy_config(
+        deployment("chat", provider),
+        deployment("short", provider),
+        callbacks=(CALLBACK,),
+        cache={"overrides": overrides, "max_client_ttl_s": 900, "fast_lane": True},
+        router={"model_group_alias": {"alias": "chat"}},
+    )
+    proxy = start_proxy(config)
+    key = Keys(proxy).new()
+
+    def told(text: str, **fields: Any) -> list[str]:
+        return [outcome(_CHAT.ask(proxy, text, key=key, **fields)) for _ in range(2)]
+
+    assert told("by its name") == ["MISS", "HIT"]
+    assert told("by its name", model="alias") == ["BYPASS", "BYPASS"]
+    with proxy.openai(key) as client:
+        for _ in range(2):
+            raw = client.with_options(
+                base_url=proxy.url + "/engines/chat"
+            ).chat.completions.with_raw_response.create(
+                model="chat", messages=[{"role": "user", "content": "by its name"}]
+            )
+            assert raw.headers["x-routecache"] == "BYPASS"
+            assert "detail=policy" in raw.headers["cache-status"]
+    assert told("for a while", model="short") == ["MISS", "HIT"]
+    time.sleep(2.1)
+    assert told("for a while", model="short") == ["MISS", "HIT"]

@@ -41,6 +41,7 @@ class Gateway:
         on_accepted: Called with LiteLLM's data of a request that was let in.
         call_type: What it calls every request; None: what LiteLLM would.
         gate: Requests that were let in wait for it.
+        renames: What LiteLLM calls a model, by what clients call it.
         skips_hooks: It does not call the callbacks, as for a path that LiteLLM passes through.
     """
 
@@ -53,6 +54,7 @@ class Gateway:
         self.on_accepted: Callable[[dict[str, Any]], None] = lambda _: None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.renames: dict[str, str] = {}
         self.skips_hooks = False
         self.status = 200
         self.call_type: str | None = None
@@ -68,7 +70,9 @@ class Gateway:
         self.asked.append(body)
         number = len(self.asked)
         lane = next((one for one, path in PATHS.items() if path == scope["path"]), CHAT)
-        data = {**body, "litellm_call_id": f"call-{number}", lane.metadata: {"user_api_key": key}}
+        model = self.renames.get(body["model"], body["model"])
+        notes = {lane.metadata: {"user_api_key": key}}
+        data = {**body, "model": model, "litellm_call_id": f"call-{number}", **notes}
         if not self.skips_hooks:
             principal = UserAPIKeyAuth(api_key=key, **self.keys[key])
             call_type = self.call_type or lane.call_type
@@ -102,6 +106,7 @@ class Lane:
         *,
         clock: FakeClock | None = None,
         coordinator: Coordinator | None = None,
+        policy: CachePolicy | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -109,7 +114,7 @@ class Lane:
             url=None if coordinator else "memory://",
             coordinator=coordinator,
             settings=Settings(**settings),
-            policy=CachePolicy(),
+            policy=policy or CachePolicy(),
             clock=self.clock,
         )
         if coordinator is not None:
