@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, both
 
-__all__ = ["BODY_FIELD", "BodyDirectives", "has_asked", "read_body_directives", "with_body"]
+__all__ = [
+    "BODY_FIELD",
+    "BodyDirectives",
+    "asked_ttl_s",
+    "has_asked",
+    "read_body_directives",
+    "with_body",
+]
 
 BODY_FIELD = "cache"
 _MAX_DELTA_S = 2**31
@@ -66,6 +73,12 @@ def with_body(said: Directives, asked: BodyDirectives | None) -> Directives:
     if asked.is_opted_in is False:
         return replace(directives, no_cache=True, no_store=True)
     return directives
+
+
+def asked_ttl_s(in_head_s: float | None, asked: BodyDirectives | None) -> float | None:
+    """For how long a request asks to be kept: the shorter of what its head and its body say."""
+    said = (in_head_s, None if asked is None else asked.ttl_s)
+    return min((ttl_s for ttl_s in said if ttl_s is not None), default=None)
 
 
 def has_asked(ttl_s: float | None, asked: BodyDirectives | None) -> bool:

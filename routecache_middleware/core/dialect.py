@@ -109,6 +109,8 @@ class Judgement(msgspec.Struct, frozen=True):
         has_usage: It carries token usage.
         has_tool_calls: It asks the client to call tools.
         finish_reasons: One per choice.
+        is_ended: Its own last event says that nothing follows; false where only the end of the
+            response does.
         input_tokens: From the usage, or 0.
         output_tokens: From the usage, or 0.
     """
@@ -118,6 +120,7 @@ class Judgement(msgspec.Struct, frozen=True):
     has_usage: bool = False
     has_tool_calls: bool = False
     finish_reasons: tuple[str, ...] = ()
+    is_ended: bool = True
     input_tokens: int = 0
     output_tokens: int = 0
 

@@ -154,6 +154,7 @@ class _Answer:
             has_usage=self.usage is not None,
             has_tool_calls=self.has_tool_calls,
             finish_reasons=tuple(_FINISH.get(reason, reason) for reason in self.reasons.values()),
+            is_ended=False,
             input_tokens=usage.prompt_token_count or 0,
             output_tokens=written,
         )

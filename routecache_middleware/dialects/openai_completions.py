@@ -13,7 +13,14 @@ from routecache_middleware.core.models import ResponseMode
 from routecache_middleware.dialects.openai_chunks import add_up, reshape, spread
 from routecache_middleware.dialects.openai_fields import COMPLETION_FIELDS
 from routecache_middleware.dialects.openai_judge import judge_json, judge_stream
-from routecache_middleware.dialects.openai_merge import Object, as_object, index_of, put, without
+from routecache_middleware.dialects.openai_merge import (
+    Object,
+    as_object,
+    index_of,
+    put,
+    put_once,
+    without,
+)
 from routecache_middleware.dialects.openai_request import error_body, read_request
 
 __all__ = ["OpenAICompletions"]
@@ -91,7 +98,7 @@ class _Choice:
             raise ValueError("a text is not a text")  # noqa: TRY004 - as with all that is doubtful
         self._texts.append(text or "")
         for name, value in part.items():
-            put(self._fields, name, value)
+            put_once(self._fields, name, value)
         for name, value in as_object(part.get("logprobs")).items():
             have = self._logprobs.get(name)
             if isinstance(have, list) and isinstance(value, list):

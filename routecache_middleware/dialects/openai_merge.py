@@ -39,7 +39,7 @@ class Choice:
             if name == "logprobs":
                 self.fields[name] = _join_logprobs(self.fields.get(name), value)
             elif name != "delta":
-                put(self.fields, name, value)
+                put_once(self.fields, name, value)
         for name, value in as_object(part.get("delta")).items():
             if name == "tool_calls" and value:
                 for position, fragment in enumerate(as_objects(value)):
@@ -54,6 +54,17 @@ class Choice:
         if self.calls:
             self.message["tool_calls"] = [self.calls[number] for number in sorted(self.calls)]
         return {"index": index, "message": self.message} | without(self.fields, "index")
+
+
+def put_once(fields: Object, name: str, value: object) -> None:
+    """As ``put``, for a member that comes whole: of a list in pieces nobody knows the whole.
+
+    Raises:
+        ValueError: A list comes a second time.
+    """
+    if isinstance(value, list) and fields.get(name):
+        raise ValueError("a list comes in pieces")
+    put(fields, name, value)
 
 
 def _join(message: Object, name: str, value: object) -> None:

@@ -18,7 +18,6 @@ _NESTS = ("content", "output")  # where an item holds parts
 _KEY = Field(Role.KEY)
 _SAMPLING = Field(Role.SAMPLING)
 _SHAPE = Field(Role.IGNORED, "one entry serves both wire forms")
-_PROMPT_CACHE = Field(Role.IGNORED, "steers the provider's prompt cache: price and latency")
 # The answer repeats what the caller wrote: who sent something else would read it there.
 _ECHO = Field(Role.SAMPLING, "the answer repeats it")
 
@@ -42,8 +41,8 @@ FIELDS: Final[Mapping[str, Field]] = {
     "previous_response_id": Field(Role.BYPASS, "unless null: the server holds the conversation"),
     "prompt": Field(Role.BYPASS, "without `version`, or with media at a remote URL: it can change"),
     "prompt_cache_key": _ECHO,
-    "prompt_cache_options": _PROMPT_CACHE,
-    "prompt_cache_retention": _PROMPT_CACHE,
+    "prompt_cache_options": _ECHO,
+    "prompt_cache_retention": _ECHO,
     "reasoning": _KEY,
     "safety_identifier": _ECHO,
     "service_tier": Field(Role.IGNORED, "price and latency; the answer tells the original one"),

@@ -8,6 +8,7 @@ from typing import TypeVar
 from routecache_middleware.core.body_directives import (
     BODY_FIELD,
     BodyDirectives,
+    asked_ttl_s,
     has_asked,
     with_body,
 )
@@ -187,7 +188,7 @@ def _rules(engine: Engine, question: Question, found: Identified) -> RequestPoli
         except Exception:  # noqa: BLE001 - the callable is the user's: as for a request
             held = held._replace(is_cached=False)
     ttl_s, asked = question.asked_ttl_s, found.asked
-    if held.policy.opt_in and not has_asked(_asked_ttl_s(ttl_s, asked), asked):
+    if held.policy.opt_in and not has_asked(asked_ttl_s(ttl_s, asked), asked):
         held = held._replace(is_cached=False)
     return held
 
@@ -196,11 +197,6 @@ def _forwarded(question: Question, found: Identified) -> bytes:
     if found.asked is None or question.is_signed:
         return question.body
     return remove_member(question.body, BODY_FIELD)
-
-
-def _asked_ttl_s(in_head_s: float | None, asked: BodyDirectives | None) -> float | None:
-    """For how long a request asks to be kept."""
-    return asked.ttl_s if in_head_s is None and asked is not None else in_head_s
 
 
 def _early(engine: Engine, question: Question, *, has_router: bool) -> BypassReason | None:
@@ -239,7 +235,7 @@ def _plan(
 def _ttl_s(
     engine: Engine, question: Question, asked: BodyDirectives | None, rules: RequestPolicy
 ) -> float:
-    asked_s = _asked_ttl_s(question.asked_ttl_s, asked)
+    asked_s = asked_ttl_s(question.asked_ttl_s, asked)
     default_s = engine.settings.result_ttl_s if rules.ttl_s is None else rules.ttl_s
     return lifetime_s(default_s, asked_s, most_s=engine.settings.max_client_ttl_s)
 

@@ -199,12 +199,12 @@ async def test_a_request_that_cannot_be_compared_after_all_is_no_neighbour(
 
 
 async def test_the_lifetime_that_is_asked_for_counts(gateway: Gateway) -> None:
-    """In the head, or else in LiteLLM's object, and no more than is granted."""
+    """In the head and in LiteLLM's object; the least of all, and no more than is granted."""
     mw = gateway(result_ttl_s=100.0)
     for ttl, in_body, lifetime_s in (
         (b"30", {}, 30.0),
         (b"x", {}, 100.0),
-        (b"30", {"ttl": 20}, 30.0),
+        (b"30", {"ttl": 20}, 20.0),
         (b"3000", {"s-maxage": 5}, 100.0),
     ):
         body = asking({"cache": in_body}) if in_body else ask()

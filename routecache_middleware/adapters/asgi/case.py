@@ -3,7 +3,7 @@
 import msgspec
 
 from routecache_middleware.adapters.asgi.gate import Slot, Ticket
-from routecache_middleware.adapters.asgi.head import RequestHead
+from routecache_middleware.adapters.asgi.head import ANONYMOUS, RequestHead
 from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Message, Scope
@@ -89,3 +89,8 @@ class Case(msgspec.Struct):
         """Return which response headers those get who share its answer."""
         is_joint = self.items is not None and self.items.wanted
         return stored_headers | _AGE if is_joint else stored_headers
+
+    def is_private(self) -> bool:
+        """Whether what is stored for this caller is for nobody else."""
+        who = "" if self.head is None else self.head.principal
+        return self.tenant == who and who not in {"", ANONYMOUS}

@@ -327,7 +327,7 @@ class Exchange:
             settings=engine.settings,
             stored_headers=case.shareable(self._parts.stored_headers),
             is_joinable=is_joinable,
-            is_private=case.head is not None and case.tenant == case.head.principal,
+            is_private=case.is_private(),
         )
         if is_joinable:
             engine.live.open(self._flight, leader)

@@ -28,6 +28,8 @@ async def follow(
         TruncatedResponseError: The answer ended early after its first byte, or this client was too
             slow; its connection has to be closed, not ended cleanly.
     """
+    if leader.live.is_broken or not leader.live.is_capturing:
+        return False  # its beginning is gone: it happened while this request waited to board
     reader = leader.live.reader(asyncio.current_task())
     leader.start_sharing()
     watch = asyncio.ensure_future(_leave_on_disconnect(receive, reader))

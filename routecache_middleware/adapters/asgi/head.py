@@ -29,7 +29,7 @@ from routecache_middleware.core.principal import (
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.dialects.table import path_model
 
-__all__ = ["HeadReader", "RequestHead", "TenantOf"]
+__all__ = ["ANONYMOUS", "HeadReader", "RequestHead", "TenantOf"]
 
 TenantOf = Callable[[Scope], str | None]
 """Says whose a request is, from its ASGI scope; None or empty: nobody's, so nothing is cached."""
@@ -45,6 +45,8 @@ _CONTENT_SEMANTICS = frozenset(
         b"openai-beta",
         b"openai-organization",
         b"openai-project",
+        b"x-goog-fieldmask",
+        b"x-policy-id",
         b"x-goog-user-project",
     }
 )
@@ -64,7 +66,8 @@ _SIGNATURES = frozenset(
 _TTL = b"routecache-ttl"
 _PLUMBING = frozenset({b"cache-control", b"content-encoding", b"content-type", b"pragma", _TTL})
 
-_ANONYMOUS = "anonymous"
+ANONYMOUS = "anonymous"
+"""Principal and tenant of all who carry no credential, where they may be served."""
 _MEMO_SIZE = 4096
 
 
@@ -241,8 +244,8 @@ class HeadReader:
 
     def _without_principal(self, head: RequestHead) -> RequestHead:
         if self._settings.allow_anonymous:
-            former = self._unchanged(_ANONYMOUS)
-            return replace(head, principal=_ANONYMOUS, tenant=_ANONYMOUS, former_tenants=former)
+            former = self._unchanged(ANONYMOUS)
+            return replace(head, principal=ANONYMOUS, tenant=ANONYMOUS, former_tenants=former)
         if not self._has_warned_of_anonymous:
             self._has_warned_of_anonymous = True
             _logger.warning(

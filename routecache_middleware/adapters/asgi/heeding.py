@@ -7,6 +7,7 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.core.body_directives import (
     BODY_FIELD,
     BodyDirectives,
+    asked_ttl_s,
     has_asked,
     with_body,
 )
@@ -24,7 +25,7 @@ async def heed(
 ) -> bytes:
     """Take in what the body asks of the cache, and return the body to forward: without that."""
     case.directives = with_body(head.directives, asked)
-    case.ttl_s = asked.ttl_s if head.ttl_s is None else head.ttl_s
+    case.ttl_s = asked_ttl_s(head.ttl_s, asked)
     if head.is_signed:
         return body
     limit = parts.engine.settings.hash_in_thread_bytes

@@ -162,8 +162,8 @@ class Leader:
         """The app is done without having ended its response."""
         if self._may_be_whole():  # who settles it finds out
             self._host.closed(self)
-            self.live.complete()
             self._host.completed(self)
+            self.live.abort()  # whoever is about to follow gets nothing that only may be whole
             return
         self.keep_nothing(DiscardReason.INCOMPLETE)
         self._host.failed(self)

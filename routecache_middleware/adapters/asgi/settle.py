@@ -65,6 +65,8 @@ async def settle(
     if reason is None:
         judgement = await _judge(parts, case, found.parsed, leader.live.body())
         reason = plan_store(judgement, found.parsed, _policy(parts, case).policy)
+        if not (leader.live.is_complete or judgement.is_ended):
+            reason = DiscardReason.INCOMPLETE
     if reason is not None:
         engine.recorder.discarded(reason)
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)

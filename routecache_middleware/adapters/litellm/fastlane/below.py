@@ -102,6 +102,7 @@ class Below:
         try:
             await self._app(scope, receive, _Watch(self, state, visit, send).send)
         finally:
+            self.ended(state, visit)  # also when the client has left before the last message
             visit.is_over = True
             current_visit.reset(token)
 
