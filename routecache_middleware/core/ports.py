@@ -36,11 +36,13 @@ __all__ = [
     "Invalidated",
     "LayerUsage",
     "Leader",
+    "MetricSink",
     "Observer",
     "OpenOperation",
     "Parallel",
     "Probed",
     "ProvenLog",
+    "QuietObserver",
     "Released",
     "SynchronousReads",
 ]
@@ -323,3 +325,18 @@ class Observer(Protocol):
 
     def request(self, record: RequestFinished) -> None:
         """Tell how a whole request was answered."""
+
+
+class QuietObserver(Protocol):
+    """What an observer may offer besides: hits that nobody could see need not be told of."""
+
+    @property
+    def quiet_until_s(self) -> float:
+        """Until when ``begin`` and ``request`` would do nothing, on ``time.perf_counter``."""
+
+
+class MetricSink(Protocol):
+    """Somebody who is told each value of a histogram, because it cannot be read later."""
+
+    def record(self, metric: str, value: float, labels: tuple[str, ...]) -> None:
+        """Take one value of the metric of that name; never raises."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from routecache_middleware.core.events import (
@@ -43,6 +44,15 @@ class SafeObserver:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._has_failed = False
+
+    @property
+    def quiet_until_s(self) -> float:
+        """The observer's, if it says one."""
+        try:
+            return float(getattr(self._observer, "quiet_until_s", -inf))
+        except Exception as error:  # noqa: BLE001 - telemetry may never fail a request
+            self.failed(error)
+            return -inf
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""
@@ -104,6 +114,10 @@ class _FanOut:
 
     def __init__(self, observers: tuple[SafeObserver, ...]) -> None:
         self._observers = observers
+
+    @property
+    def quiet_until_s(self) -> float:
+        return min(observer.quiet_until_s for observer in self._observers)
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""

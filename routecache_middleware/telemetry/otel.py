@@ -10,7 +10,7 @@ current, so that
 import os
 import re
 from math import floor, inf
-from time import monotonic
+from time import perf_counter
 from typing import Final, assert_never
 
 from opentelemetry import trace
@@ -119,6 +119,13 @@ class OtelObserver:
             return NULL_OPERATION
         return _OpenSpan(span, model_attributes=self._model_attributes)
 
+    @property
+    def quiet_until_s(self) -> float:
+        """See :class:`~routecache_middleware.core.ports.QuietObserver`."""
+        if self._tracer is None:
+            return inf
+        return self._idle_until_s if self._is_global else -inf
+
     def _is_idle(self) -> bool:
         """Whether no SDK has been set up, so that nobody could see a span.
 
@@ -127,7 +134,7 @@ class OtelObserver:
         """
         if not self._is_global:
             return False
-        now_s = monotonic()
+        now_s = perf_counter()
         if now_s < self._idle_until_s:
             return True
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
