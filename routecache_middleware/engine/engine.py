@@ -125,6 +125,11 @@ class Engine(Judge):
         """Whether the coordinator was opened for the running event loop."""
         return self._opened_in is asyncio.get_running_loop()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it was last opened for; None when it is closed."""
+        return self._loop
+
     async def ensure_open(self) -> None:
         """Open the coordinator for the running event loop, once. Failing to is no error here.
 

@@ -4,8 +4,10 @@ Reading takes some 100 us and changes nothing: the numbers are read while reques
 of one moment may be a request apart.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
@@ -17,11 +19,12 @@ from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.measures import Histogram, LayerMeasures
 from routecache_middleware.engine.recorder import LayerCounters, Recorder, Waited
 
-__all__ = ["NEAR", "take_snapshot"]
+__all__ = ["NEAR", "take_snapshot", "take_snapshot_anywhere"]
 
 NEAR = "memory"
 """The layer of what a process keeps near, in front of a shared coordinator."""
 
+_PATIENCE_S = 0.5  # of a thread that exports metrics
 _TOO_LARGE = frozenset({DiscardReason.TOO_LARGE.value, DiscardReason.CAPTURE_FULL.value})
 _INCOMPLETE = frozenset({DiscardReason.INCOMPLETE.value, DiscardReason.TRAILERS.value})
 
@@ -39,6 +42,38 @@ def take_snapshot(engine: Engine) -> MetricsSnapshot:
     ):
         found.setdefault(metric.name, []).append(one)
     return MetricsSnapshot({name: tuple(series) for name, series in found.items()})
+
+
+def take_snapshot_anywhere(engine: Engine) -> MetricsSnapshot | None:
+    """As :func:`take_snapshot`, from any thread; None when the event loop is too busy to answer.
+
+    A coordinator may be asked for its figures by its own event loop only.
+    """
+    loop = engine.loop
+    if loop is None or not loop.is_running() or loop is _running_loop():
+        return take_snapshot(engine)
+    taken: Future[MetricsSnapshot] = Future()
+    try:
+        loop.call_soon_threadsafe(_take_into, taken, engine)
+        return taken.result(_PATIENCE_S)
+    except (RuntimeError, TimeoutError):  # the loop was closed meanwhile, or is busy
+        taken.cancel()
+        return None
+
+
+def _take_into(taken: "Future[MetricsSnapshot]", engine: Engine) -> None:
+    if taken.set_running_or_notify_cancel():
+        try:
+            taken.set_result(take_snapshot(engine))
+        except Exception as error:  # noqa: BLE001 - it is the asking thread's to hear of
+            taken.set_exception(error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 _Found = Iterator[tuple[Metric, Series]]
@@ -88,11 +123,14 @@ def _held(coordinator: Coordinator) -> _Found:
 
 
 def _usage(layers: Mapping[Layer, LayerUsage], where: str, *, is_shared: bool) -> _Found:
+    # Some know how many entries they hold, but not their bytes, and have no limit of ours.
+    knows_bytes = any(usage.bytes for usage in layers.values())
     for layer, usage in layers.items():
         place = (layer.value, where)
         yield metrics.ENTRY_COUNT, Series(place, usage.entries, is_shared=is_shared)
-        yield metrics.STORAGE_USAGE, Series(place, usage.bytes, is_shared=is_shared)
-        if usage.limit_bytes:
+        if knows_bytes:
+            yield metrics.STORAGE_USAGE, Series(place, usage.bytes, is_shared=is_shared)
+        if knows_bytes and usage.limit_bytes:
             yield metrics.STORAGE_LIMIT, Series(place, usage.limit_bytes, is_shared=is_shared)
         evicted = Series((*place, "capacity"), usage.evictions, is_shared=is_shared)
         yield metrics.EVICTIONS, evicted

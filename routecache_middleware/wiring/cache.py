@@ -75,7 +75,7 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
                 it.
             settings: How it behaves; None: from the environment and the configuration file.
             policy: What may be cached; None: likewise.
-            observers: Who watches; None: OpenTelemetry spans.
+            observers: Who watches; None: OpenTelemetry spans and metrics.
             clock: Time; None: the system's.
 
         Raises:
