@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
@@ -56,7 +56,7 @@ from routecache_middleware.engine.owed import RETRY_S, Owed
 from routecache_middleware.engine.recorder import Recorder
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
 
-__all__ = ["Engine"]
+__all__ = ["Companion", "Engine"]
 
 _logger = logging.getLogger("routecache")
 
@@ -68,6 +68,16 @@ _HIT, _STALE, _MISS = Outcome.HIT, Outcome.STALE, Outcome.MISS
 _STORED, _TOO_LARGE, _OUTDATED, _REFUSED, _FAILED = Placing
 _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
+
+
+class Companion(Protocol):
+    """What works beside an engine for as long as it is open."""
+
+    def opened(self) -> None:
+        """The coordinator was opened for the running event loop."""
+
+    async def aclose(self) -> None:
+        """The coordinator is about to be closed; never raises."""
 
 
 class Engine(Judge):
@@ -99,6 +109,7 @@ class Engine(Judge):
         self._owns_coordinator = owns_coordinator  # whoever built it closes it
         reads = getattr(coordinator, "fetch_now", None)  # SynchronousReads, an optional capability
         self._fetch_now: Callable[[Sequence[CacheKey], Position], Fetched | None] | None = reads
+        self.companion: Companion | None = None
         self.is_quiet = False  # nobody could see the last lookup of lookup_now
         self._quiet_until_s = -math.inf
         self._unseen: OpenOperation | None = None
@@ -143,6 +154,8 @@ class Engine(Judge):
     async def aclose(self) -> None:
         """Finish writes that are under way, for a bounded time, and close our own coordinator."""
         if self._loop is asyncio.get_running_loop():
+            if self.companion is not None:
+                await self.companion.aclose()
             await self._owed.stop()
             await self.background.drain(self.settings.drain_timeout_s)
             if self.fleet is not None:
@@ -414,6 +427,8 @@ class Engine(Judge):
                 self._open_again_s = self.clock.monotonic_s() + RETRY_S
             else:
                 self._opened_in = loop
+                if self.companion is not None:
+                    self.companion.opened()
 
     def _learn(self, fetched: Fetched) -> None:
         table = self.table
