@@ -33,6 +33,7 @@ from routecache_middleware.engine.metering import take_snapshot
 
 __all__ = ["WorkerStats"]
 
+_SOON_S: Final = 0.05
 _TICK_S: Final = 1.0
 _HEARTBEAT_S: Final = 10.0
 _GONE_S: Final = 30.0
@@ -70,7 +71,7 @@ class WorkerStats:
         self._ledger = self._stored = EMPTY
         self._lost: list[Ledger] = []  # what the store has lost, until somebody has put it back
         self._seen: dict[str, _Seen] = {}
-        self._is_busy = False
+        self._is_busy = self._has_read = False
 
     @property
     def is_shared(self) -> bool:
@@ -85,7 +86,7 @@ class WorkerStats:
         self._stop()
         self._loop, self._is_busy = asyncio.get_running_loop(), False
         self._rename()
-        self._timer = self._loop.call_later(_TICK_S, self._tick)
+        self._timer = self._loop.call_later(_SOON_S, self._tick)
 
     async def aclose(self) -> None:
         """Write the last record, for at most a second, and stop. Failing to is no error."""
@@ -96,21 +97,25 @@ class WorkerStats:
                 await asyncio.wait_for(self._publish(is_over=True), _PATIENCE_S)
 
     async def total(self) -> MetricsSnapshot:
-        """Return what all processes have counted; this one's numbers are of now.
+        """Return what all processes have counted, up to a second ago.
 
-        What cannot be read is as it was last read.
+        This one's numbers are of then too: whichever process is asked says the same, so who asks
+        one after the other never sees a counter go back. What cannot be read is as it was last
+        read; a process that may not write, or could never read, adds or returns its own.
         """
         own = take_snapshot(self._engine)
         if not self.is_shared:
             return own
         with suppress(Exception):
             await asyncio.wait_for(self._open_and_read(), _PATIENCE_S)
+        if not self._has_read:
+            return own
         records = {name: seen.record for name, seen in self._seen.items()}
         ledger = self._ledger
-        if self._name in ledger.folded:  # asleep for so long that others took it for gone
-            self._rename(ledger.folded[self._name][0])
-        records[self._name] = WorkerRecord(self._sequence, own.since(self._base))
-        return ledger.with_worker(self._name).total(records)
+        if not self._engine.may_write(Layer.LOAD):
+            ledger = ledger.with_worker(self._name)
+            records[self._name] = WorkerRecord(self._sequence, own.since(self._base))
+        return ledger.total(records)
 
     async def _open_and_read(self) -> None:
         await self._engine.ensure_open()
@@ -190,18 +195,19 @@ class WorkerStats:
     async def _read(self) -> None:
         """Read the ledger and the records of all that are in it."""
         await self._read_ledger()
-        others = [name for name in self._ledger.workers if name != self._name]
-        entries = await self._engine.inspect([_key(name) for name in others])
+        names = self._ledger.workers
+        entries = await self._engine.inspect([_key(name) for name in names])
         now_s = self._engine.clock.monotonic_s()
-        for name, entry in zip(others, entries, strict=True):
+        for name, entry in zip(names, entries, strict=True):
             record, seen = read_record(entry), self._seen.get(name)
             if record is None:
                 if seen is None:  # nothing to stand in for it; it may just be about to be written
                     self._seen[name] = _Seen(WorkerRecord(0), now_s)
             elif seen is None or seen.record.sequence != record.sequence:
                 self._seen[name] = _Seen(record, now_s)
-        for name in self._seen.keys() - set(others):
+        for name in self._seen.keys() - set(names):
             del self._seen[name]
+        self._has_read = True
 
     async def _keep_ledger(self, *, tries: int) -> None:
         """Enter this process, and add up those that are gone; one process at a time.
@@ -233,6 +239,7 @@ class WorkerStats:
         gone = {
             name: seen.record
             for name, seen in self._seen.items()
+            if name != self._name
             if seen.record.is_over or now_s - seen.since_s >= _GONE_S
         }
         wall_s = self._engine.clock.now_s()

@@ -311,6 +311,6 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
     async def total_metrics(self) -> MetricsSnapshot:
         """Return all numbers of all processes that share the coordinator, past ones included.
 
-        Those of others are a second old. What cannot be read is as it was last read.
+        They are up to a second old. What cannot be read is as it was last read.
         """
         return await self._workers.total()
