@@ -9,11 +9,12 @@ current, so that
 
 import os
 import re
+from collections.abc import Iterable
 from math import floor, inf
 from time import perf_counter
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never, cast
 
-from opentelemetry import trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 
 from routecache_middleware import __version__
@@ -32,6 +33,9 @@ from routecache_middleware.core.ports import OpenOperation
 from routecache_middleware.telemetry import names
 from routecache_middleware.telemetry.null import NULL_OPERATION
 
+if TYPE_CHECKING:
+    from contextvars import Token
+
 __all__ = ["ENABLED_VARIABLE", "OFF_WORDS", "OtelObserver"]
 
 ENABLED_VARIABLE: Final = "OTEL_PYTHON_INSTRUMENTATION_ROUTECACHE_ENABLED"
@@ -41,6 +45,7 @@ OFF_WORDS: Final = frozenset({"false", "0", "no", "off"})
 """What :data:`ENABLED_VARIABLE` says to turn everything off, in any case."""
 
 _HITS: Final = frozenset({Outcome.HIT, Outcome.STALE})
+_BAGGAGE: Final = frozenset({"baggage"})  # anybody's word, and of no use to us
 _KEY_HASH_DIGITS: Final = 16
 _LOOK_AGAIN_S: Final = 1.0
 _NEW_ROOT: Final = Context()
@@ -90,6 +95,27 @@ class OtelObserver:
             if enabled
             else None
         )
+
+    def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> object | None:
+        """Make the caller's trace current when no server span did; see :class:`.ports.Entering`.
+
+        No span is made for it: ours become children of the remote one.
+        """
+        if self._tracer is None or self._is_idle():
+            return None
+        if trace.get_current_span() is not trace.INVALID_SPAN:
+            return None
+        fields = propagate.get_global_textmap().fields - _BAGGAGE
+        carrier: dict[str, str] = {}
+        for name, value in headers:
+            field = name.decode("latin-1").lower()
+            if field in fields:  # extracting costs 6 us: only when there is something
+                carrier[field] = value.decode("latin-1")
+        return context.attach(propagate.extract(carrier)) if carrier else None
+
+    def leave(self, token: object) -> None:
+        """Undo :meth:`enter`, in the same task."""
+        context.detach(cast("Token[Context]", token))
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""
