@@ -12,7 +12,7 @@ lost is put back by whoever remembers it.
 import asyncio
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Coroutine
 from typing import Final
 
 import msgspec
@@ -93,8 +93,7 @@ class WorkerStats:
         is_here = self._loop is asyncio.get_running_loop()
         self._stop()
         if is_here and self._engine.may_write(Layer.LOAD):
-            with suppress(Exception):
-                await asyncio.wait_for(self._publish(is_over=True), _PATIENCE_S)
+            await _for_at_most(_PATIENCE_S, self._publish(is_over=True))
 
     async def total(self) -> MetricsSnapshot:
         """Return what all processes have counted, up to a second ago.
@@ -106,8 +105,7 @@ class WorkerStats:
         own = take_snapshot(self._engine)
         if not self.is_shared:
             return own
-        with suppress(Exception):
-            await asyncio.wait_for(self._open_and_read(), _PATIENCE_S)
+        await _for_at_most(_PATIENCE_S, self._open_and_read())
         if not self._has_read:
             return own
         records = {name: seen.record for name, seen in self._seen.items()}
@@ -141,9 +139,7 @@ class WorkerStats:
 
     async def _publish_quietly(self) -> None:
         try:
-            await asyncio.wait_for(self._publish(), _LOCK_S)
-        except Exception:  # noqa: BLE001, S110 - counted by nobody: the next second tries again
-            pass
+            await _for_at_most(_LOCK_S, self._publish())
         finally:
             self._is_busy = False
 
@@ -252,6 +248,24 @@ class WorkerStats:
         position = engine.table.position
         entry = Entry(Layer.LOAD, body, created_s, lifetime_s, position=position)
         await engine.coordinator.store(key, entry)
+
+
+async def _for_at_most(timeout_s: float, call: Coroutine[object, object, None]) -> None:
+    """Wait for a call that may hang, or fail: then it is left to itself, cancelled.
+
+    Not with ``asyncio.timeout``: that waits for as long as a call takes no notice of it.
+    """
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(_retrieve)
+    try:
+        await asyncio.wait((task,), timeout=timeout_s)
+    finally:
+        task.cancel()
+
+
+def _retrieve(task: "asyncio.Future[None]") -> None:
+    if not task.cancelled():
+        task.exception()  # nobody waits for it: the next second tries again
 
 
 def _key(name: str) -> CacheKey:

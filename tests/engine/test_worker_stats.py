@@ -229,7 +229,12 @@ class Failing:
         self.calls += 1
         if self._error is not None:
             raise self._error
-        return await asyncio.Future()
+        never: asyncio.Future[object] = asyncio.Future()
+        try:
+            return await never
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)  # takes no notice for a while
+            raise
 
 
 @pytest.mark.parametrize("error", [CoordinatorError("no"), KeyError("no"), None])
