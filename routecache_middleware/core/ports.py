@@ -5,7 +5,7 @@ or currency: it hands out what it has, and the engine judges. ``CoordinatorError
 its methods raise; a failure is never encoded as a value.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +28,7 @@ __all__ = [
     "Coordinator",
     "CoordinatorEvent",
     "CoordinatorStats",
+    "Entering",
     "Fetched",
     "Filled",
     "Follower",
@@ -36,11 +37,13 @@ __all__ = [
     "Invalidated",
     "LayerUsage",
     "Leader",
+    "MetricSink",
     "Observer",
     "OpenOperation",
     "Parallel",
     "Probed",
     "ProvenLog",
+    "QuietObserver",
     "Released",
     "SynchronousReads",
 ]
@@ -323,3 +326,28 @@ class Observer(Protocol):
 
     def request(self, record: RequestFinished) -> None:
         """Tell how a whole request was answered."""
+
+
+class QuietObserver(Protocol):
+    """What an observer may offer besides: hits that nobody could see need not be told of."""
+
+    @property
+    def quiet_until_s(self) -> float:
+        """Until when ``begin`` and ``request`` would do nothing, on ``time.perf_counter``."""
+
+
+class Entering(Protocol):
+    """What an observer may offer besides: to see a request as part of its caller's trace."""
+
+    def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> object | None:
+        """Make that trace current, for the running task; None when there is nothing to undo."""
+
+    def leave(self, token: object) -> None:
+        """Undo it, in the same task."""
+
+
+class MetricSink(Protocol):
+    """Somebody who is told each value of a histogram, because it cannot be read later."""
+
+    def record(self, metric: str, value: float, labels: tuple[str, ...]) -> None:
+        """Take one value of the metric of that name; never raises."""

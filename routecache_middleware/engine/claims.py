@@ -27,6 +27,7 @@ from routecache_middleware.core.ports import (
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.background import Background
 from routecache_middleware.engine.leases import FAILING_S, Lease
+from routecache_middleware.engine.recorder import Waited
 from routecache_middleware.engine.wakeups import WakeUps
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Served",
     "Terms",
     "Why",
+    "how_waited",
 ]
 
 _MARKERS = 4096
@@ -107,6 +109,14 @@ class Alone(msgspec.Struct, frozen=True):
 
 
 Joined = Led | Served | Alone
+
+
+def how_waited(joined: Joined | None) -> Waited:
+    """Return how a wait that ended so counts; None: whoever waited left."""
+    if isinstance(joined, Served):
+        return Waited.SHARED
+    is_late = isinstance(joined, Alone) and joined.why is Why.WAITED_TOO_LONG
+    return Waited.TIMEOUT if is_late else Waited.LEADER_FAILED
 
 
 class Host(Protocol):

@@ -9,7 +9,8 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from time import perf_counter
+from typing import Any, Protocol
 
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
@@ -55,7 +56,7 @@ from routecache_middleware.engine.owed import RETRY_S, Owed
 from routecache_middleware.engine.recorder import Recorder
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
 
-__all__ = ["Engine"]
+__all__ = ["Companion", "Engine"]
 
 _logger = logging.getLogger("routecache")
 
@@ -67,6 +68,16 @@ _HIT, _STALE, _MISS = Outcome.HIT, Outcome.STALE, Outcome.MISS
 _STORED, _TOO_LARGE, _OUTDATED, _REFUSED, _FAILED = Placing
 _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
+
+
+class Companion(Protocol):
+    """What works beside an engine for as long as it is open."""
+
+    def opened(self) -> None:
+        """The coordinator was opened for the running event loop."""
+
+    async def aclose(self) -> None:
+        """The coordinator is about to be closed; never raises."""
 
 
 class Engine(Judge):
@@ -98,6 +109,10 @@ class Engine(Judge):
         self._owns_coordinator = owns_coordinator  # whoever built it closes it
         reads = getattr(coordinator, "fetch_now", None)  # SynchronousReads, an optional capability
         self._fetch_now: Callable[[Sequence[CacheKey], Position], Fetched | None] | None = reads
+        self.companion: Companion | None = None
+        self.is_quiet = False  # nobody could see the last lookup of lookup_now
+        self._quiet_until_s = -math.inf
+        self._unseen: OpenOperation | None = None
         self._opened_in: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -121,6 +136,11 @@ class Engine(Judge):
         """Whether the coordinator was opened for the running event loop."""
         return self._opened_in is asyncio.get_running_loop()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it was last opened for; None when it is closed."""
+        return self._loop
+
     async def ensure_open(self) -> None:
         """Open the coordinator for the running event loop, once. Failing to is no error here.
 
@@ -134,6 +154,8 @@ class Engine(Judge):
     async def aclose(self) -> None:
         """Finish writes that are under way, for a bounded time, and close our own coordinator."""
         if self._loop is asyncio.get_running_loop():
+            if self.companion is not None:
+                await self.companion.aclose()
             await self._owed.stop()
             await self.background.drain(self.settings.drain_timeout_s)
             if self.fleet is not None:
@@ -169,12 +191,13 @@ class Engine(Judge):
             tenant: Whose it would be today.
             may_be_stale: The caller refreshes what it finds stale.
         """
+        began_s = perf_counter()
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
         try:
             keys = (key, *former) if former else (key,)
             fetched = await self.coordinator.fetch(keys, self.table.position)
         except BaseException as error:  # noqa: BLE001 - not kept: see _failed
-            return self._failed(span, error)
+            return self._failed(span, error, layer, began_s)
         self._learn(fetched)
         if self._owed.rows:  # it can be reached again
             await self._owed.pay()
@@ -183,7 +206,7 @@ class Engine(Judge):
             for old_key, entry in zip(former, fetched.entries[1:], strict=False):
                 if entry is not None and not isinstance(plan, Serve):
                     plan = self._judge_former(key, old_key, with_tenant(entry, tenant), asked)
-        return self._found(span, plan, fetched.entries[0])
+        return self._found(span, plan, fetched.entries[0], layer, began_s)
 
     def lookup_now(
         self,
@@ -198,15 +221,17 @@ class Engine(Judge):
         fetch_now = self._fetch_now
         if fetch_now is None or self._owed.rows:
             return None
-        table = self.table
+        table, began_s = self.table, perf_counter()
         try:
             fetched = fetch_now((key,), table.position)
         except BaseException as error:  # noqa: BLE001 - as in lookup
             span = self.observer.begin(_GET, layer, model=model, verb=verb)
-            return self._failed(span, error)
+            return self._failed(span, error, layer, began_s)
         if fetched is None:
             return None
-        span = self.observer.begin(_GET, layer, model=model, verb=verb)
+        unseen = self._unseen if began_s < self._quiet_until_s else None
+        self.is_quiet = unseen is not None
+        span = self._begin_get(layer, model, verb) if unseen is None else unseen
         if fetched.position != table.position or fetched.is_rewound:
             self._learn(fetched)
         entry = fetched.entries[0]
@@ -220,17 +245,42 @@ class Engine(Judge):
                 now_s=self.clock.now_s(),
                 may_be_stale=may_be_stale,
             )
-        return self._found(span, plan, entry)
+        return self._found(span, plan, entry, layer, began_s)
 
-    def _failed(self, span: OpenOperation, error: BaseException) -> Lookup:
+    def _begin_get(self, layer: Layer, model: str, verb: str) -> OpenOperation:
+        span = self.observer.begin(_GET, layer, model=model, verb=verb)
+        if not span.is_watched:  # nor will others be for a while, if the observer says so
+            self._unseen = span
+            self._quiet_until_s = getattr(self.observer, "quiet_until_s", -math.inf)
+        return span
+
+    def _failed(
+        self, span: OpenOperation, error: BaseException, layer: Layer, began_s: float
+    ) -> Lookup:
         span.finish(LookupFinished(Outcome.ERROR, self.coordinator.name))
         if not isinstance(error, Exception):
             raise error
+        took_s = perf_counter() - began_s
+        self.recorder.backend_failed("get", error)
+        self.recorder.looked_up(layer, self.coordinator.name, Outcome.ERROR, took_s)
         # A third party's coordinator must not fail a request either, whatever it raises.
         return Lookup(_ABSENT, Outcome.ERROR, self.table.position, span.traceparent)
 
-    def _found(self, span: OpenOperation, plan: Serve | Forward, entry: Entry | None) -> Lookup:
-        outcome = (_STALE if plan.is_stale else _HIT) if isinstance(plan, Serve) else _MISS
+    def _found(
+        self,
+        span: OpenOperation,
+        plan: Serve | Forward,
+        entry: Entry | None,
+        layer: Layer,
+        began_s: float,
+    ) -> Lookup:
+        recorder = self.recorder
+        if isinstance(plan, Serve):
+            outcome = _STALE if plan.is_stale else _HIT
+            recorder.found(layer, self.coordinator, plan, perf_counter() - began_s)
+        else:
+            outcome = _MISS
+            recorder.looked_up(layer, "none", _MISS, perf_counter() - began_s)
         if not span.is_watched:
             return Lookup(plan, outcome, self.table.position, "", entry)
         span.finish(lookup_finished(plan, self.coordinator.name))
@@ -302,7 +352,7 @@ class Engine(Judge):
         self, key: CacheKey, entry: Entry, lease: Lease | None = None
     ) -> tuple[bool, str]:
         """Store and count without tracing; says whether it was stored, and the error's name."""
-        counters = self.recorder.layers[entry.layer]
+        counters, began_s = self.recorder.layers[entry.layer], perf_counter()
         try:
             if lease is None:
                 is_stored = await self.coordinator.store(key, entry)
@@ -312,10 +362,17 @@ class Engine(Judge):
                 )
         except Exception as error:  # noqa: BLE001 - as in lookup
             counters.write_errors += 1
+            self.recorder.backend_failed("put", error)
+            self._wrote(entry, began_s, is_stored=False)
             return False, _name(error)
+        self._wrote(entry, began_s, is_stored=is_stored)
         counters.writes += is_stored
         counters.discards += not is_stored  # it does not fit, or the lease was lost
         return is_stored, ""
+
+    def _wrote(self, entry: Entry, began_s: float, *, is_stored: bool) -> None:
+        took_s, size_bytes = perf_counter() - began_s, len(entry.body) if is_stored else 0
+        self.recorder.wrote(entry.layer, self.coordinator.name, took_s, size_bytes)
 
     async def invalidate(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         """Append to the invalidation log and take it in.
@@ -331,6 +388,7 @@ class Engine(Judge):
             receipt = await self.coordinator.append(rows)
         except BaseException as error:
             self._owed.add(rows)
+            self.recorder.backend_failed("remove", error)
             span.finish(RemoveFinished(kind, _name(error)))
             if isinstance(error, CoordinatorError) or not isinstance(error, Exception):
                 raise
@@ -369,6 +427,8 @@ class Engine(Judge):
                 self._open_again_s = self.clock.monotonic_s() + RETRY_S
             else:
                 self._opened_in = loop
+                if self.companion is not None:
+                    self.companion.opened()
 
     def _learn(self, fetched: Fetched) -> None:
         table = self.table

@@ -1,15 +1,17 @@
 """One caller on its way to a value, after it found none: makes and stores it, or shares it."""
 
 from collections.abc import Awaitable
+from time import perf_counter
 from typing import Generic, TypeVar
 
 from routecache_middleware.core.budget import current_budget
-from routecache_middleware.core.events import Operation, WaitFinished
+from routecache_middleware.core.events import Finished, Operation, WaitFinished
+from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry, Outcome, Position, Scope
 from routecache_middleware.core.plan import Forward
 from routecache_middleware.core.ports import OpenOperation
 from routecache_middleware.core.records import Provenance, scopes_of
-from routecache_middleware.engine.claims import Claim, Joined, Led, Served, Terms, Why
+from routecache_middleware.engine.claims import Claim, Joined, Led, Served, Terms, Why, how_waited
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.fleet import Fleet
 from routecache_middleware.engine.leases import (
@@ -20,6 +22,7 @@ from routecache_middleware.engine.leases import (
 )
 from routecache_middleware.engine.lookup import Lookup
 from routecache_middleware.engine.reading import read_out
+from routecache_middleware.engine.recorder import Recorder, Waited
 from routecache_middleware.engine.wanted import Wanted
 
 __all__ = ["Making", "has_fallback"]
@@ -31,6 +34,32 @@ def has_fallback(lookup: Lookup | None) -> bool:
     """Whether something stale is there to be served should the value not be made."""
     plan = None if lookup is None else lookup.plan
     return isinstance(plan, Forward) and plan.fallback is not None
+
+
+class _Waiting:
+    """A wait that is measured besides."""
+
+    __slots__ = ("_began_s", "_layer", "_opened", "_recorder")
+
+    def __init__(self, opened: OpenOperation, recorder: Recorder, layer: Layer) -> None:
+        self._opened = opened
+        self._recorder = recorder
+        self._layer = layer
+        self._began_s = perf_counter()
+
+    @property
+    def traceparent(self) -> str:
+        return self._opened.traceparent
+
+    @property
+    def is_watched(self) -> bool:
+        return self._opened.is_watched
+
+    def finish(self, record: Finished) -> None:
+        is_shared = isinstance(record, WaitFinished) and record.outcome is Outcome.COALESCED
+        how = Waited.SHARED if is_shared else Waited.LEADER_FAILED
+        self._recorder.waited(self._layer, how, perf_counter() - self._began_s)
+        self._opened.finish(record)
 
 
 class Making(Generic[T]):
@@ -130,7 +159,10 @@ class Making(Generic[T]):
         return self._is_current_since(position, self._wanted.models(value))
 
     def begin_waiting(self) -> OpenOperation:
-        """Tell that the caller waits for somebody else."""
+        """Tell that the caller waits for somebody else in this process."""
+        return _Waiting(self._begin_waiting(), self._engine.recorder, self._wanted.layer)
+
+    def _begin_waiting(self) -> OpenOperation:
         return self._engine.observer.begin(Operation.WAIT, self._wanted.layer)
 
     async def _lead(self, fleet: Fleet, *, is_promoted: bool) -> T:
@@ -161,11 +193,14 @@ class Making(Generic[T]):
         return await self.make()
 
     async def _wait(self, claim: Claim) -> Joined:
-        waiting = self.begin_waiting()
+        waiting = self._begin_waiting()
         joined: Joined | None = None
+        began_s = perf_counter()
         try:
             joined = await claim.wait()
         finally:
+            took_s = perf_counter() - began_s
+            self._engine.recorder.waited(self._wanted.layer, how_waited(joined), took_s)
             if isinstance(joined, Served):
                 waiting.finish(WaitFinished(Outcome.COALESCED, joined.plan.entry.origin))
             else:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 
 import msgspec
 
@@ -50,14 +51,17 @@ async def lookup_many(
 
     ``former``: what ``keys`` were under each of the former secrets.
     """
+    began_s = perf_counter()
     span = engine.observer.begin(Operation.GET, _RESULT, model=model, verb=verb)
-    name = engine.coordinator.name
+    name, recorder = engine.coordinator.name, engine.recorder
     try:
         entries = await _read(engine, [*keys, *(key for old in former for key in old)])
     except BaseException as error:
         span.finish(LookupFinished(Outcome.ERROR, name))
         if not isinstance(error, Exception):
             raise
+        recorder.backend_failed("get", error)
+        recorder.looked_up(_RESULT, name, Outcome.ERROR, perf_counter() - began_s)
         lookup = Lookup(_ABSENT, Outcome.ERROR, engine.table.position, span.traceparent)
         return FoundMany(lookup, [_ABSENT] * len(keys))
     plans: list[Serve | Forward] = []
@@ -77,6 +81,11 @@ async def lookup_many(
     outcome = Outcome.MISS if missed else Outcome.HIT
     # A stale answer to fall back on is one of a single item, and no answer to the request.
     plan = Forward(missed[0].reason) if missed else found[0]
+    took_s = perf_counter() - began_s
+    if isinstance(plan, Forward):
+        recorder.looked_up(_RESULT, "none", outcome, took_s)
+    else:
+        recorder.found(_RESULT, engine.coordinator, plan, took_s)
     if span.is_watched:
         span.finish(
             LookupFinished(

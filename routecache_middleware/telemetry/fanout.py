@@ -1,7 +1,8 @@
 """Keeps observers away from requests: what they raise ends here, and several look like one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Final
 
 from routecache_middleware.core.events import (
@@ -43,6 +44,34 @@ class SafeObserver:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._has_failed = False
+
+    @property
+    def quiet_until_s(self) -> float:
+        """The observer's, if it says one."""
+        try:
+            return float(getattr(self._observer, "quiet_until_s", -inf))
+        except Exception as error:  # noqa: BLE001 - telemetry may never fail a request
+            self.failed(error)
+            return -inf
+
+    def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> object | None:
+        """Enter the caller's trace, if the observer knows how to."""
+        enter = getattr(self._observer, "enter", None)
+        if enter is None:
+            return None
+        try:
+            token: object | None = enter(headers)
+        except Exception as error:  # noqa: BLE001 - telemetry may never fail a request
+            self.failed(error)
+            return None
+        return token
+
+    def leave(self, token: object) -> None:
+        """Undo it."""
+        try:
+            self._observer.leave(token)  # type: ignore[attr-defined] # who enters also leaves
+        except Exception as error:  # noqa: BLE001 - telemetry may never fail a request
+            self.failed(error)
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""
@@ -104,6 +133,19 @@ class _FanOut:
 
     def __init__(self, observers: tuple[SafeObserver, ...]) -> None:
         self._observers = observers
+
+    @property
+    def quiet_until_s(self) -> float:
+        return min(observer.quiet_until_s for observer in self._observers)
+
+    def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> object | None:
+        headers = list(headers)
+        entered = [(one, token) for one in self._observers if (token := one.enter(headers))]
+        return entered or None
+
+    def leave(self, token: list[tuple[SafeObserver, object]]) -> None:
+        for observer, entered in reversed(token):
+            observer.leave(entered)
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""

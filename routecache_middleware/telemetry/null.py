@@ -1,5 +1,6 @@
 """The observer that does nothing, and the one operation it hands out."""
 
+from math import inf
 from typing import Final
 
 from routecache_middleware.core.events import (
@@ -30,6 +31,8 @@ class NullObserver:
     """An observer that does nothing."""
 
     __slots__ = ()
+
+    quiet_until_s: Final = inf
 
     def begin(
         self,

@@ -9,11 +9,12 @@ current, so that
 
 import os
 import re
+from collections.abc import Iterable
 from math import floor, inf
-from time import monotonic
-from typing import Final, assert_never
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, assert_never, cast
 
-from opentelemetry import trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 
 from routecache_middleware import __version__
@@ -32,19 +33,25 @@ from routecache_middleware.core.ports import OpenOperation
 from routecache_middleware.telemetry import names
 from routecache_middleware.telemetry.null import NULL_OPERATION
 
-__all__ = ["ENABLED_VARIABLE", "OtelObserver"]
+if TYPE_CHECKING:
+    from contextvars import Token
+
+__all__ = ["ENABLED_VARIABLE", "OFF_WORDS", "OtelObserver"]
 
 ENABLED_VARIABLE: Final = "OTEL_PYTHON_INSTRUMENTATION_ROUTECACHE_ENABLED"
 """Environment variable that turns spans off with ``false``, ``0``, ``no`` or ``off``."""
 
+OFF_WORDS: Final = frozenset({"false", "0", "no", "off"})
+"""What :data:`ENABLED_VARIABLE` says to turn everything off, in any case."""
+
 _HITS: Final = frozenset({Outcome.HIT, Outcome.STALE})
+_BAGGAGE: Final = frozenset({"baggage"})  # anybody's word, and of no use to us
 _KEY_HASH_DIGITS: Final = 16
 _LOOK_AGAIN_S: Final = 1.0
 _NEW_ROOT: Final = Context()
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
 _REFRESH: Final = Operation.REFRESH
 _REMOVE: Final = Operation.REMOVE
-_OFF: Final = frozenset({"false", "0", "no", "off"})
 # W3C Trace Context section 3.2.2, version 00: the only one that we write.
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -73,7 +80,7 @@ class OtelObserver:
         model_attributes: bool = True,
     ) -> None:
         if enabled is None:
-            enabled = os.environ.get(ENABLED_VARIABLE, "").strip().lower() not in _OFF
+            enabled = os.environ.get(ENABLED_VARIABLE, "").strip().lower() not in OFF_WORDS
         self._model_attributes = model_attributes
         self._is_global = tracer_provider is None
         self._idle_until_s = -inf
@@ -88,6 +95,27 @@ class OtelObserver:
             if enabled
             else None
         )
+
+    def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> object | None:
+        """Make the caller's trace current when no server span did; see :class:`.ports.Entering`.
+
+        No span is made for it: ours become children of the remote one.
+        """
+        if self._tracer is None or self._is_idle():
+            return None
+        if trace.get_current_span() is not trace.INVALID_SPAN:
+            return None
+        fields = propagate.get_global_textmap().fields - _BAGGAGE
+        carrier: dict[str, str] = {}
+        for name, value in headers:
+            field = name.decode("latin-1").lower()
+            if field in fields:  # extracting costs 6 us: only when there is something
+                carrier[field] = value.decode("latin-1")
+        return context.attach(propagate.extract(carrier)) if carrier else None
+
+    def leave(self, token: object) -> None:
+        """Undo :meth:`enter`, in the same task."""
+        context.detach(cast("Token[Context]", token))
 
     def begin(
         self, operation: Operation, target: str, *, model: str = "", verb: str = ""
@@ -119,6 +147,13 @@ class OtelObserver:
             return NULL_OPERATION
         return _OpenSpan(span, model_attributes=self._model_attributes)
 
+    @property
+    def quiet_until_s(self) -> float:
+        """See :class:`~routecache_middleware.core.ports.QuietObserver`."""
+        if self._tracer is None:
+            return inf
+        return self._idle_until_s if self._is_global else -inf
+
     def _is_idle(self) -> bool:
         """Whether no SDK has been set up, so that nobody could see a span.
 
@@ -127,7 +162,7 @@ class OtelObserver:
         """
         if not self._is_global:
             return False
-        now_s = monotonic()
+        now_s = perf_counter()
         if now_s < self._idle_until_s:
             return True
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):

@@ -18,11 +18,14 @@ from routecache_middleware.core.records import (
 )
 from routecache_middleware.core.reports import WarmReport
 from routecache_middleware.core.settings import Settings
+from routecache_middleware.core.snapshot import MetricsSnapshot
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.engine.get_or_compute import get_or_compute
+from routecache_middleware.engine.metering import take_snapshot
 from routecache_middleware.engine.publishing import refresh_load
 from routecache_middleware.engine.single_flight import SingleFlight
 from routecache_middleware.engine.warming import warm
+from routecache_middleware.engine.worker_stats import WorkerStats
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.build import build_engine
 from routecache_middleware.wiring.config import configured_url, load_policy, load_settings
@@ -75,7 +78,7 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
                 it.
             settings: How it behaves; None: from the environment and the configuration file.
             policy: What may be cached; None: likewise.
-            observers: Who watches; None: OpenTelemetry spans.
+            observers: Who watches; None: OpenTelemetry spans and metrics.
             clock: Time; None: the system's.
 
         Raises:
@@ -99,6 +102,7 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
                 clock=clock,
             )
         )
+        self._workers = self.engine.companion = WorkerStats(self.engine)
         self.explainer: Explains | None = None
         self._chooser = Chooser()
         self._decisions: SingleFlight[RoutingDecision] = SingleFlight(self.engine.clock)
@@ -299,3 +303,14 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
     def stats(self) -> CacheStats:
         """Return a snapshot of all counters."""
         return self.engine.stats()
+
+    def metrics(self) -> MetricsSnapshot:
+        """Return all numbers of this process: what OpenTelemetry and Prometheus are told."""
+        return take_snapshot(self.engine)
+
+    async def total_metrics(self) -> MetricsSnapshot:
+        """Return all numbers of all processes that share the coordinator, past ones included.
+
+        They are up to a second old. What cannot be read is as it was last read.
+        """
+        return await self._workers.total()

@@ -28,7 +28,7 @@ def coordinator() -> FaultyCoordinator:
 def mw(coordinator: FaultyCoordinator) -> RouteCacheMiddleware:
     cache = RouteCache(
         coordinator=coordinator,
-        settings=Settings(coordinator_timeout_s=0.05),
+        settings=Settings(coordinator_timeout_s=0.05, share_metrics=False),
         observers=[],
         clock=coordinator._clock,
     )

@@ -141,7 +141,8 @@ class Process:
         self.link = Link(store, poll_s=poll_s)
         self.cache = RouteCache(
             coordinator=self.link,
-            settings=replace(Settings(), **settings),  # type: ignore[arg-type]
+            # What is asked of the coordinator is counted: only what requests ask for belongs there.
+            settings=replace(Settings(share_metrics=False), **settings),  # type: ignore[arg-type]
             policy=policy or CachePolicy(),
             observers=list(observers),
             clock=LoopClock(),

@@ -11,6 +11,7 @@ from pathlib import Path
 from routecache_middleware import CachePolicy, Settings
 from routecache_middleware.adapters.litellm.options import Options
 from routecache_middleware.core.dialect import field_table
+from routecache_middleware.core.metrics import metric_table
 from routecache_middleware.core.reasons import reason_table
 from routecache_middleware.dialects.table import DIALECTS, load
 
@@ -59,7 +60,11 @@ def fields() -> str:
 def filled(text: str) -> str:
     """Return the README's text with its tables made anew."""
     made = {f"<!-- table: {record.__name__} -->": table(record) for record in RECORDS}
-    more = {"<!-- fields -->": fields(), "<!-- reasons -->": reason_table()}
+    more = {
+        "<!-- fields -->": fields(),
+        "<!-- metrics -->": metric_table(),
+        "<!-- reasons -->": reason_table(),
+    }
     for mark, content in (made | more).items():
         before, _, rest = text.partition(mark)
         _, _, after = rest.partition("<!-- end -->")

@@ -182,3 +182,38 @@ def test_spans_go_through_the_guard_as_well(caplog: pytest.LogCaptureFixture) ->
     opened.finish(LookupFinished(Outcome.HIT, ttl_s=float("nan")))
     (logged,) = caplog.records
     assert "OtelObserver raised ValueError" in logged.getMessage()
+
+
+class Traced(Watching):
+    """Knows callers' traces, and fails to leave or enter them where told to."""
+
+    def __init__(self, fails_at: str = "") -> None:
+        super().__init__()
+        self._fails_at = fails_at
+        self.left: list[object] = []
+
+    def enter(self, headers: object) -> object | None:
+        if self._fails_at == "enter":
+            raise RuntimeError(CANARY)
+        return headers
+
+    def leave(self, token: object) -> None:
+        self.left.append(token)
+        if self._fails_at == "leave":
+            raise RuntimeError(CANARY)
+
+
+@pytest.mark.parametrize("fails_at", ["", "enter", "leave"])
+def test_a_callers_trace_is_entered_and_left_by_all_who_know_how(
+    fails_at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, other = Traced(), Traced(fails_at)
+    observer = combine([good, other, Watching()])
+    headers = [(b"traceparent", b"x")]
+    token = observer.enter(headers)  # type: ignore[attr-defined]
+    observer.leave(token)  # type: ignore[attr-defined]
+    assert good.left == [headers]
+    assert other.left == ([] if fails_at == "enter" else [headers])
+    assert len(caplog.records) == (1 if fails_at else 0)
+    assert CANARY not in caplog.text
+    assert combine([Watching(), Watching()]).enter(headers) is None  # type: ignore[attr-defined]

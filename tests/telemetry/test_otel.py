@@ -510,7 +510,7 @@ from routecache_middleware.core.models import Outcome
 from routecache_middleware.telemetry import otel
 
 now_s = 100.0
-otel.monotonic = lambda: now_s
+otel.perf_counter = lambda: now_s
 observer = otel.OtelObserver()
 assert not observer.begin(Operation.GET, "result").is_watched
 observer.request(RequestFinished(Outcome.HIT))

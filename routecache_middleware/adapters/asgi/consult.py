@@ -55,6 +55,7 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
             return answer
     if _must_not_forward(parts, case):
         engine.recorder.result.count(Outcome.MISS)
+        engine.recorder.models.count(Outcome.MISS, case.model, case.dialect.verb)
         return not_cached(case.dialect, case.stamp)
     return None
 

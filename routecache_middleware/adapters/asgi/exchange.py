@@ -48,6 +48,7 @@ from routecache_middleware.core.plan import Proceed
 from routecache_middleware.engine.claims import Alone, Claim, Led, Why
 from routecache_middleware.engine.leases import FAILING_S, Lease, after_discard_s
 from routecache_middleware.engine.live import Live, ReaderLeftError
+from routecache_middleware.engine.recorder import Waited
 
 __all__ = ["Exchange"]
 
@@ -67,6 +68,7 @@ class Exchange:
         "_rescue",
         "_send",
         "_state",
+        "_waits_since_s",
     )
 
     def __init__(
@@ -187,6 +189,7 @@ class Exchange:
         case.stamp.outcome = Outcome.BYPASS
         if self._parts.gate is None:
             engine.recorder.bypassed(reason)
+            engine.recorder.models.count(Outcome.BYPASS, case.model, case.dialect.verb)
             engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
         self._state.outcome = Outcome.BYPASS
         self._state.bypass_reason = reason
@@ -221,7 +224,7 @@ class Exchange:
         waiting = engine.observer.begin(
             Operation.WAIT, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
         )
-        is_shared, origin = False, ""
+        is_shared, origin, self._waits_since_s = False, "", perf_counter()
         try:
             landed: Landed
             if isinstance(flight, Boarding):
@@ -243,6 +246,9 @@ class Exchange:
             return True
         finally:
             outcome = Outcome.COALESCED if is_shared else Outcome.ERROR
+            if not is_shared:
+                took_s = perf_counter() - self._waits_since_s
+                engine.recorder.waited(Layer.RESULT, Waited.LEADER_FAILED, took_s)
             waiting.finish(WaitFinished(outcome, origin))
         return is_shared
 
@@ -258,7 +264,10 @@ class Exchange:
     def _shared(self) -> None:
         """A leader's answer is about to be passed on to this request."""
         engine = self._parts.engine
-        engine.recorder.layers[Layer.RESULT].coalesced += 1
+        recorder, case = engine.recorder, self._case
+        recorder.layers[Layer.RESULT].coalesced += 1
+        recorder.models.count(Outcome.COALESCED, case.model, case.dialect.verb)
+        recorder.waited(Layer.RESULT, Waited.SHARED, perf_counter() - self._waits_since_s)
         engine.observer.request(RequestFinished(Outcome.COALESCED))
         if self._case.ticket is not None:
             self._case.ticket.served(None)

@@ -1,5 +1,7 @@
 """Asking the other processes, on behalf of a request whose answer is not there yet."""
 
+from time import perf_counter
+
 import msgspec
 
 from routecache_middleware.adapters.asgi.boarding import unless_gone
@@ -21,7 +23,16 @@ from routecache_middleware.core.models import (
 from routecache_middleware.core.plan import Serve
 from routecache_middleware.core.records import scopes_of
 from routecache_middleware.core.settings import Settings
-from routecache_middleware.engine.claims import Alone, Claim, Joined, Led, Served, Terms, Why
+from routecache_middleware.engine.claims import (
+    Alone,
+    Claim,
+    Joined,
+    Led,
+    Served,
+    Terms,
+    Why,
+    how_waited,
+)
 from routecache_middleware.engine.identify import Several
 from routecache_middleware.engine.live import ReaderLeftError
 
@@ -131,9 +142,11 @@ async def _wait(parts: Parts, case: Case, claim: Claim, receive: Receive) -> Joi
         Operation.WAIT, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
     )
     joined: Joined | None = None
+    began_s = perf_counter()
     try:
         joined = await unless_gone(receive, claim.wait(), _give_back)
     finally:
+        parts.engine.recorder.waited(Layer.RESULT, how_waited(joined), perf_counter() - began_s)
         if isinstance(joined, Served):
             waiting.finish(WaitFinished(Outcome.COALESCED, joined.plan.entry.origin))
         else:

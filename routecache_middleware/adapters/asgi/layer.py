@@ -1,6 +1,7 @@
 """A cache around an ASGI app: which requests it takes, and how each of them begins."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from routecache_middleware.adapters.asgi.exchange import Exchange
 from routecache_middleware.adapters.asgi.parts import Parts
@@ -9,6 +10,9 @@ from routecache_middleware.adapters.asgi.scopes import state_above
 from routecache_middleware.adapters.asgi.types import Receive, Scope, Send
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Dialect
+
+if TYPE_CHECKING:
+    from routecache_middleware.core.ports import Entering
 
 __all__ = ["CacheLayer", "Match"]
 
@@ -30,6 +34,8 @@ class CacheLayer:
         self._app = parts.app
         self._engine = parts.engine
         self._match = match
+        observer: object = parts.engine.observer
+        self._entering = cast("Entering", observer) if hasattr(observer, "enter") else None
         self._quick = QuickLane(
             parts.engine,
             parts.heads,
@@ -43,7 +49,16 @@ class CacheLayer:
         if scope["type"] == "http":
             dialect = self._match(scope["method"], scope["path"])
             if dialect is not None and self._takes_part(scope):
-                await self._serve(dialect, scope, receive, send)
+                entering, token = self._entering, None
+                if entering is not None and not self._engine.is_quiet:
+                    token = entering.enter(scope["headers"])
+                if token is None or entering is None:
+                    await self._serve(dialect, scope, receive, send)
+                    return
+                try:
+                    await self._serve(dialect, scope, receive, send)
+                finally:
+                    entering.leave(token)
                 return
         await self._app(scope, receive, send)
 

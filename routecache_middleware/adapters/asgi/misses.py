@@ -22,6 +22,8 @@ def count_miss(parts: Parts, case: Case, *, is_known: bool) -> Outcome:
     outcome = _stamp(parts, case)
     if parts.gate is None:  # whoever admits requests counts those that it forwards
         recorder = parts.engine.recorder
+        if is_known or outcome is not Outcome.MISS:
+            recorder.models.count(outcome, case.model, case.dialect.verb)
         if outcome is Outcome.BYPASS:
             recorder.bypassed(BypassReason.SHADOW)
         elif is_known or outcome is not Outcome.MISS:

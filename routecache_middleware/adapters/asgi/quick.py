@@ -113,8 +113,12 @@ class QuickLane:
         in_pieces = len(body) > _LARGEST_BYTES or (is_stream and not self._is_burst)
         if in_pieces or entry.shape != found.parsed.shape:
             return Tried(key, lookup)
-        engine.recorder.result.hits += 1
-        engine.observer.request(self._finished)
+        recorder, verb = engine.recorder, dialect.verb
+        recorder.result.hits += 1
+        tally = recorder.models.tallies.get((model, verb)) or recorder.models.tally(model, verb)
+        tally.hits += 1
+        if not engine.is_quiet:
+            engine.observer.request(self._finished)
         if ticket is not None:
             ticket.served(entry)
         headers = [

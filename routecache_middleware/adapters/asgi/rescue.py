@@ -7,6 +7,7 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.relay import Relay
 from routecache_middleware.adapters.asgi.serving import as_rescue
 from routecache_middleware.adapters.asgi.types import Message, Send
+from routecache_middleware.core.models import Outcome
 from routecache_middleware.core.plan import Forward, Serve
 
 __all__ = ["Rescue", "rescue_for", "saved_by"]
@@ -68,7 +69,9 @@ class Rescue:
         """The app has the last word: a miss like any other; idempotent."""
         if not self._is_settled:
             self._is_settled = True
-            self._parts.engine.recorder.result.misses += 1
+            recorder, case = self._parts.engine.recorder, self._case
+            recorder.result.misses += 1
+            recorder.models.count(Outcome.MISS, case.model, case.dialect.verb)
 
     def _stale_answer(self) -> list[Message] | None:
         case, entry, found = self._case, self._plan.entry, self._case.found

@@ -39,11 +39,13 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     if plan.is_stale:
         is_revalidated = -plan.ttl_s < plan.entry.stale_while_revalidate_s
         why = "stale-while-revalidate" if is_revalidated else "max-stale"
+        engine.recorder.result.stale_max += not is_revalidated
         return _as_stale(parts, case, plan, body, mode, why)
     served_by = engine.coordinator.name
     stamp.cache_status = cache_status.hit(plan.ttl_s, served_by)
     stamp.outcome = _HIT
     engine.recorder.result.hits += 1
+    engine.recorder.models.count(_HIT, case.model, case.dialect.verb)
     engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
@@ -66,6 +68,7 @@ def _as_stale(  # noqa: PLR0917 - private, and always the same six
     stamp.cache_status = cache_status.hit(plan.ttl_s, why)
     stamp.outcome = Outcome.STALE
     engine.recorder.result.stale += 1
+    engine.recorder.models.count(Outcome.STALE, case.model, case.dialect.verb)
     engine.observer.request(RequestFinished(Outcome.STALE, _RESULT, engine.coordinator.name))
     replay = engine.settings.replay
     return stored_answer(plan.entry, body, mode, plan.age_s, stamp, replay=replay)
@@ -79,6 +82,7 @@ def as_coalesced(
     stamp.cache_status = cache_status.collapsed()
     stamp.outcome = Outcome.COALESCED
     engine.recorder.result.coalesced += 1
+    engine.recorder.models.count(Outcome.COALESCED, case.model, case.dialect.verb)
     engine.observer.request(RequestFinished(Outcome.COALESCED))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
