@@ -40,7 +40,7 @@ _PREFIX: Final = "ROUTECACHE_"
 _TABLE: Final = "routecache"
 # Beside the settings, in the file and in the environment; others read tables of their own.
 _WORDS: Final = frozenset({"profile", "url"})
-_OTHER_TABLES: Final = frozenset({"admin", "litellm", "policy"})
+_OTHER_TABLES: Final = frozenset({"admin", "gateway", "litellm", "policy", "prices"})
 # What Kubernetes sets in every container near a service whose name begins with "routecache".
 _SERVICE_LINK: Final = re.compile(
     r"ROUTECACHE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
