@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
+from routecache_middleware.core.models import Entry
 from routecache_middleware.gateway.app import Gateway
 from routecache_middleware.gateway.settings import GatewaySettings
 from tests.clients.serving import serve
 
-__all__ = ["CHAT", "COMPLETION", "KEY", "chat", "gateway", "running"]
+__all__ = ["CHAT", "COMPLETION", "KEY", "chat", "gateway", "running", "stored_by"]
 
 KEY = "sk-client-0123456789"
 CHAT = "/v1/chat/completions"
@@ -53,3 +55,16 @@ def chat(client: httpx.Client, content: str = "Capital of Italy?", **fields: Any
     headers = fields.pop("headers", {"authorization": f"Bearer {KEY}"})
     body = {"model": "m", "messages": [{"role": "user", "content": content}]} | fields
     return client.post(CHAT, json=body, headers=headers)
+
+
+def stored_by(made: Gateway, monkeypatch: pytest.MonkeyPatch) -> list[Entry]:
+    """Return the list of what a gateway stores from now on."""
+    stored: list[Entry] = []
+    put = made.cache.engine.put
+
+    async def watched(key: Any, entry: Entry, **options: Any) -> Any:
+        stored.append(entry)
+        return await put(key, entry, **options)
+
+    monkeypatch.setattr(made.cache.engine, "put", watched)
+    return stored
