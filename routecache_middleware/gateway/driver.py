@@ -57,14 +57,14 @@ class Driver:
         )
         # A jar that keeps nothing: what an upstream sets for one client is no other client's.
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        proxies = self._proxies(limits) if settings.use_environment_proxy else {}
+        self._mounts = self._proxies(limits) if settings.use_environment_proxy else {}
         self._client: httpx.AsyncClient = self.httpx.AsyncClient(
             transport=self.httpx.AsyncHTTPTransport(
                 limits=limits,
                 retries=_CONNECT_RETRIES,
                 trust_env=settings.use_environment_proxy,
             ),
-            mounts=proxies,
+            mounts=self._mounts,
             cookies=jar,
             trust_env=False,  # or a .netrc would replace the clients' credentials
             follow_redirects=False,
@@ -97,13 +97,14 @@ class Driver:
             "write": settings.write_timeout_s,
             "read": settings.head_timeout_s,
         }
+        url = self.httpx.URL(target.base_url)
+        extensions: dict[str, Any] = {"timeout": timeouts}
+        if self._mounts:  # proxies need the whole URL, as httpx writes it
+            url = url.copy_with(raw_path=path_and_query)
+        else:  # as it came: writing a URL anew may change its escapes
+            extensions["target"] = path_and_query
         request = self.httpx.Request(
-            method,
-            target.base_url,
-            headers=fields,
-            content=content,
-            # As it came: parsing and writing a URL anew would change its escapes.
-            extensions={"timeout": timeouts, "target": path_and_query},
+            method, url, headers=fields, content=content, extensions=extensions
         )
         response: httpx.Response = await self._client.send(request, stream=True)
         # The pool reads this when it begins with the body.

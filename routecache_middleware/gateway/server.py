@@ -1,6 +1,5 @@
 """Running the gateway: one process, which ends in peace when it is told to."""
 
-import asyncio
 import signal
 import socket
 from collections.abc import Callable
@@ -48,23 +47,29 @@ def serve(
         timeout_graceful_shutdown=settings.drain_whole_s,
     )
     server = uvicorn.Server(config)
+    server.startup = _Startup(server, lambda: started(url))
     # The server raises a signal again once it has stopped; that is then no reason to die of it.
     before = {number: signal.signal(number, _stay) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        asyncio.run(_run(server, listener, lambda: started(url)))
+        server.run(sockets=[listener])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         listener.close()
 
 
-async def _run(server: Any, listener: socket.socket, started: Callable[[], None]) -> None:
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    while not (server.started or serving.done()):  # noqa: ASYNC110 - uvicorn tells nobody
-        await asyncio.sleep(0.01)
-    if server.started:
-        started()
-    await serving
+class _Startup:
+    """The server's start, and word of it once it is over."""
+
+    def __init__(self, server: Any, started: Callable[[], None]) -> None:
+        self._server = server
+        self._start = server.startup
+        self._started = started
+
+    async def __call__(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._start(sockets=sockets)
+        if self._server.started:
+            self._started()
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -52,27 +53,23 @@ def test_a_body_is_uploaded_piece_by_piece() -> None:
     """The first piece is with the upstream before the client has sent the second."""
     has_first = threading.Event()
 
-    def reply(connection: socket.socket, arrived: Arrived) -> None:
-        answer(b'{"ok": true}')(connection, arrived)
+    pieces = [b"a" * 100_000, b"b" * 100_000]
 
-    def pieces() -> "list[bytes]":
-        return [b"a" * 100_000, b"b" * 100_000]
-
-    def slowly():  # type: ignore[no-untyped-def]  # noqa: ANN202
-        first, second = pieces()
-        yield first
+    def slowly() -> Iterator[bytes]:
+        yield pieces[0]
         deadline_s = time.monotonic() + 20
         while not upstream.connections and time.monotonic() < deadline_s:
             time.sleep(0.01)
         if upstream.connections:
             has_first.set()
-        yield second
+        yield pieces[1]
 
-    with RawUpstream(reply) as upstream, running(gateway(upstream=upstream.url)) as client:
+    ok = answer(b'{"ok": true}')
+    with RawUpstream(ok) as upstream, running(gateway(upstream=upstream.url)) as client:
         done = client.post("/v1/files", content=slowly(), headers={"content-type": "audio/wav"})
     assert done.json() == {"ok": True}
     assert has_first.is_set()
-    assert upstream.arrived[0].body == b"".join(pieces())
+    assert upstream.arrived[0].body == b"".join(pieces)
     assert upstream.arrived[0].values("transfer-encoding") == ["chunked"]
 
 
@@ -129,8 +126,12 @@ def test_an_upstream_that_is_not_there_is_a_502_in_the_apis_shape() -> None:
 
 def test_an_upstream_that_does_not_begin_is_a_504() -> None:
     done = threading.Event()
+
+    def reply(_: socket.socket, __: Arrived) -> None:
+        done.wait(20)
+
     with (
-        RawUpstream(lambda *_: done.wait(20) and None) as upstream,
+        RawUpstream(reply) as upstream,
         running(gateway(upstream=upstream.url, head_timeout_s=0.2)) as client,
     ):
         found = chat(client)

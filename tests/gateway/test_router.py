@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import ResponseMode
 from routecache_middleware.core.request import LLMRequest
-from routecache_middleware.gateway.router import RuleRouter, needs_of
+from routecache_middleware.gateway.router import Needs, RuleRouter, needs_of
 from routecache_middleware.gateway.settings import ModelSettings, RouteSettings
 from tests.gateway.kit import COMPLETION, KEY, chat, gateway, running, stored_by
 from tests.support.raw_upstream import RawUpstream, answer
@@ -59,7 +59,7 @@ def request(payload: dict[str, Any], query_hash: str = "0" * 32, model: str = "a
 def test_what_a_request_asks_of_a_model(
     payload: dict[str, Any], chars: int, handles: set[str]
 ) -> None:
-    assert needs_of(payload) == (chars, handles)
+    assert needs_of(payload) == Needs(chars, frozenset(handles))
 
 
 def test_the_cheapest_rule_that_fits_wins_and_the_others_stand_by() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 __all__ = ["Arrived", "RawUpstream", "Reply", "answer", "chunk", "head"]
 
@@ -86,10 +86,10 @@ class RawUpstream:
                 self.reply(connection, arrived)
 
 
-def _read(reader: "socket.SocketIO | object") -> Arrived | None:
+def _read(reader: BinaryIO) -> Arrived | None:
     lines: list[str] = []
     while True:
-        line = reader.readline()  # type: ignore[attr-defined]
+        line = reader.readline()
         if not line:
             return None
         if line == b"\r\n":
@@ -99,14 +99,14 @@ def _read(reader: "socket.SocketIO | object") -> Arrived | None:
     named = {name.lower(): value for name, value in fields}
     body = b""
     if "content-length" in named:
-        body = reader.read(int(named["content-length"]))  # type: ignore[attr-defined]
+        body = reader.read(int(named["content-length"]))
         if len(body) < int(named["content-length"]):
             return None  # it broke off
     elif named.get("transfer-encoding") == "chunked":
-        while size := int(reader.readline(), 16):  # type: ignore[attr-defined]
-            body += reader.read(size)  # type: ignore[attr-defined]
-            reader.readline()  # type: ignore[attr-defined]
-        reader.readline()  # type: ignore[attr-defined]
+        while size := int(reader.readline(), 16):
+            body += reader.read(size)
+            reader.readline()
+        reader.readline()
     return Arrived(lines[0], fields, body)
 
 
