@@ -29,6 +29,7 @@ __all__ = [
     "DEFAULT_URL",
     "check_name",
     "configured_url",
+    "found_in",
     "load_policy",
     "load_settings",
     "load_table",
@@ -101,6 +102,17 @@ def load_table(
     ``ROUTECACHE_<NAME>_<SETTING>``.
     """
     return _load(kind, _Sources(environ, toml_path, table).sub(name), overrides, {})
+
+
+def found_in(
+    name: str,
+    *,
+    toml_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    table: Mapping[str, object] | None = None,
+) -> Iterator[Found]:
+    """Everything that ``[routecache.<name>]`` says, for tables whose names are free; later wins."""
+    return _Sources(environ, toml_path, table).sub(name)
 
 
 def configured_url(
