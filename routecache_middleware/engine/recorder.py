@@ -9,6 +9,9 @@ from typing import assert_never
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, DiscardReason, Outcome
 from routecache_middleware.core.ports import CoordinatorStats, LayerUsage
+from routecache_middleware.core.prices import NO_PRICES, Prices
+from routecache_middleware.core.savings import CacheTime, Ledger, SavingsReport, report
+from routecache_middleware.core.shadow import ShadowCounts
 from routecache_middleware.core.stats import CacheStats, LayerStats
 
 __all__ = ["LayerCounters", "Recorder"]
@@ -84,13 +87,21 @@ class Recorder:
         "invalidations",
         "layers",
         "result",
+        "saved",
+        "saved_results",
+        "shadow",
         "shadow_hits",
+        "time",
         "warm_operations",
     )
 
     def __init__(self) -> None:
         self.layers = {layer: LayerCounters() for layer in Layer}
         self.result = self.layers[Layer.RESULT]  # asked for on every hit
+        self.saved = {layer: Ledger() for layer in Layer}
+        self.saved_results = self.saved[Layer.RESULT]
+        self.time = CacheTime()
+        self.shadow = ShadowCounts()
         self.invalidations = 0
         self.warm_operations = 0
         self.shadow_hits = 0
@@ -106,6 +117,11 @@ class Recorder:
         """An answer was rightly not stored."""
         self.layers[Layer.RESULT].discards += 1
         self._discards[reason.value] += 1
+
+    def savings(self, prices: Prices = NO_PRICES) -> SavingsReport:
+        """Report what was saved, less what the cache took."""
+        hits = self.result.hits + self.result.stale
+        return report(self.saved.items(), self.time, hits=hits, prices=prices)
 
     def snapshot(self, held: CoordinatorStats) -> CacheStats:
         """Freeze everything."""

@@ -51,6 +51,8 @@ from routecache_middleware.engine.live import Live, ReaderLeftError
 
 __all__ = ["Exchange"]
 
+_HITS = frozenset({Outcome.HIT, Outcome.STALE})
+
 
 class Exchange:
     """Serves one request: a stored answer, a share of somebody else's, or the app's own."""
@@ -124,12 +126,15 @@ class Exchange:
         Raises:
             Exception: Whatever the app or the server's ``send`` raised; nothing of our own making.
         """
-        case = self._case
+        case, began_s = self._case, perf_counter()
         try:
             answer = await self._consult()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
             self._parts.warn("the cache", error)
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
+        took_s = perf_counter() - began_s - case.aside_s
+        is_hit = answer is not None and case.stamp.outcome in _HITS
+        self._parts.engine.recorder.time.took(took_s, is_hit=is_hit)
         if answer is not None:
             if case.is_stale:
                 refresh(self._parts, case)
@@ -259,6 +264,7 @@ class Exchange:
         """A leader's answer is about to be passed on to this request."""
         engine = self._parts.engine
         engine.recorder.layers[Layer.RESULT].coalesced += 1
+        engine.recorder.saved_results.shared(self._case.model, self._case.tenant)
         engine.observer.request(RequestFinished(Outcome.COALESCED))
         if self._case.ticket is not None:
             self._case.ticket.served(None)

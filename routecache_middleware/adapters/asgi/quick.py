@@ -113,7 +113,9 @@ class QuickLane:
         in_pieces = len(body) > _LARGEST_BYTES or (is_stream and not self._is_burst)
         if in_pieces or entry.shape != found.parsed.shape:
             return Tried(key, lookup)
-        engine.recorder.result.hits += 1
+        recorder = engine.recorder
+        recorder.result.hits += 1
+        recorder.saved_results.served(entry, head.tenant)
         engine.observer.request(self._finished)
         if ticket is not None:
             ticket.served(entry)
