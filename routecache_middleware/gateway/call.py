@@ -145,6 +145,13 @@ class Call:
                 "upstream_timeout",
                 f"{target.host} did not answer within the gateway's time limits",
             )
+        except (httpx.InvalidURL, httpx.LocalProtocolError):
+            return Refusal(
+                400,
+                "invalid_request_error",
+                "invalid_request",
+                "the request has a path or a header field that cannot be passed on",
+            )
         except httpx.HTTPError as error:
             return Refusal(
                 502,

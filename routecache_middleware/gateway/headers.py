@@ -28,7 +28,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 _OF_THE_CLIENTS_CONNECTION: Final = frozenset(
-    {b"content-length", b"expect", b"forwarded", b"host", b"http2-settings", b"via"}
+    {b"content-length", b"expect", b"host", b"http2-settings", b"via"}
 )
 _OF_THE_SERVER: Final = frozenset({b"date"})  # the server that runs us writes it
 _CREDENTIAL_PARAMETERS: Final = frozenset({b"access_token", b"api_key", b"key"})

@@ -1,6 +1,7 @@
 """What requests through the middleware save, and what shadow mode says that they would."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ PRICES = Prices({"m": Price(1, 2)})
 
 
 def saved(mw: Any) -> SavingsReport:
-    report: SavingsReport = mw.cache.engine.recorder.savings(PRICES)
+    report: SavingsReport = mw.cache.savings(PRICES)
     return report
 
 
@@ -115,7 +116,7 @@ async def test_shadow_mode_says_how_its_answers_would_have_compared(gateway: Gat
     mw = gateway(app, mode="shadow")
     for _ in answers:
         await fetch(mw)
-    said = mw.cache.engine.recorder.shadow.report()
+    said = mw.cache.shadow_report()
     assert (said.equal_bytes, said.equal_text, said.different) == (1, 1, 1)
     assert said.served == 3  # an error is nothing to compare with
     assert (said.input_tokens, said.output_tokens) == (3, 6)
@@ -130,3 +131,15 @@ async def test_tokens_that_make_no_sense_are_not_added_up(gateway: Gateway) -> N
         await fetch(mw)
     assert saved(mw).input_tokens == 0
     assert saved(mw).output_tokens <= 10**12
+
+
+async def test_prices_come_from_the_configuration(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text("[routecache.prices]\nm = { input = 4 }\n", encoding="utf-8")
+    monkeypatch.setenv("ROUTECACHE_CONFIG", str(file))
+    mw = gateway()
+    for _ in range(2):
+        await fetch(mw)
+    assert mw.cache.savings().usd == pytest.approx(4e-6)

@@ -1,6 +1,8 @@
 """Which header fields pass, and how the two connections are kept apart."""
 
+import asyncio
 import socket
+from typing import Any
 
 import httpx
 import pytest
@@ -197,3 +199,32 @@ def test_interim_answers_and_trailers_do_not_pass() -> None:
         found = client.get("/v1/files")
     assert (found.status_code, found.content) == (200, b"{}")
     assert not {"x-late", "trailer", "x-hop", "link"} & set(found.headers)
+
+
+def test_what_no_upstream_could_read_is_the_clients_mistake() -> None:
+    """An obsolete folded value, say, which some servers let through."""
+    sent: list[Any] = []
+    received: list[str] = []
+
+    async def receive() -> Any:
+        if received:
+            await asyncio.Event().wait()
+        received.append("http.request")
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/files",
+        "raw_path": b"/v1/files",
+        "query_string": b"",
+        "headers": [(b"x-odd", b"a\r\nhost: inner")],
+    }
+    with RawUpstream(answer(b"{}")) as upstream:
+        asyncio.run(gateway(upstream=upstream.url).app(scope, receive, send))
+    assert upstream.arrived == []
+    assert sent[0]["status"] == 400
+    assert b"invalid_request" in sent[1]["body"]

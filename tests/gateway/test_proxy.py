@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -265,3 +266,38 @@ def test_a_gateway_in_front_of_itself_is_found_out() -> None:
             found = chat(client, headers={"authorization": f"Bearer {KEY}", "via": f"1.1 x, {via}"})
     assert found.status_code == 508
     assert forwarder.arrived == []
+
+
+def test_a_stored_answer_stands_in_for_an_upstream_that_fails() -> None:
+    environ = {"ROUTECACHE_RESULT_TTL_S": "0.05", "ROUTECACHE_RESULT_STALE_IF_ERROR_S": "60"}
+    with (
+        RawUpstream(answer(COMPLETION)) as upstream,
+        running(gateway(environ, upstream=upstream.url)) as client,
+    ):
+        assert chat(client).headers["x-routecache"] == "MISS"
+        time.sleep(0.1)  # its lifetime passes on the clock of the machine
+        upstream.reply = answer(b"{}", status="503 Down")
+        found = chat(client)
+    assert (found.status_code, found.headers["x-routecache"]) == (200, "STALE")
+    assert found.content == COMPLETION
+
+
+def test_equal_questions_at_the_same_time_are_one_call() -> None:
+    rest = threading.Event()
+
+    def reply(connection: socket.socket, arrived: Arrived) -> None:
+        rest.wait(20)
+        answer(COMPLETION)(connection, arrived)
+
+    with RawUpstream(reply) as upstream:
+        made = gateway(upstream=upstream.url)
+        with running(made) as client, ThreadPoolExecutor(20) as pool:
+            asking = [pool.submit(chat, client) for _ in range(20)]
+            deadline_s = time.monotonic() + 20
+            while made.cache.engine.recorder.result.misses < 1 and time.monotonic() < deadline_s:
+                time.sleep(0.01)
+            time.sleep(0.5)  # the others arrive
+            rest.set()
+            found = [one.result(30) for one in asking]
+    assert {one.content for one in found} == {COMPLETION}
+    assert len(upstream.arrived) == 1

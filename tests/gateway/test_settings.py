@@ -1,17 +1,20 @@
 """What a configuration may say, and the errors that teach."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from routecache_middleware.core.prices import Price
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.gateway import create_app
 from routecache_middleware.gateway.app import Gateway
 from routecache_middleware.gateway.settings import GatewaySettings, ModelSettings, RouteSettings
 from routecache_middleware.wiring.config import load_table
-from tests.gateway.kit import gateway
-from tests.support.readme_tables import meanings
+from routecache_middleware.wiring.prices import load_prices
+from tests.gateway.kit import KEY, gateway
+from tests.support.readme_tables import README, meanings
 
 URL = "http://127.0.0.1:1"
 CANARY = "sk-canary-0123456789"
@@ -216,3 +219,17 @@ def test_no_key_is_in_what_is_printed_of_a_gateway() -> None:
     catalogue = Catalogue(GatewaySettings(upstream=URL, api_key_env="K"), {"K": CANARY})
     assert CANARY not in repr(catalogue.default)
     assert CANARY not in repr(vars(catalogue) | {"_environ": None})
+
+
+def test_the_configurations_in_the_readme_are_understood(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    (block,) = [text for text in blocks if "[routecache.gateway]" in text]
+    file = tmp_path / "gateway.toml"
+    file.write_text(block, encoding="utf-8")
+    environ = {"GATEWAY_KEYS": KEY, "OPENAI_API_KEY": CANARY}
+    settings = load_table(GatewaySettings, "gateway", toml_path=file, environ={})
+    made = Gateway(settings, toml_path=file, environ=environ)
+    assert made.hosts == ("api.openai.com", "127.0.0.1:8080")
+    (block,) = [text for text in blocks if "[routecache.prices]" in text]
+    file.write_text(f"[routecache]\n{block}", encoding="utf-8")
+    assert load_prices(toml_path=file, environ={}).find("llama-3") == Price(0.1)
