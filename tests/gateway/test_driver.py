@@ -11,6 +11,7 @@ import pytest
 
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.gateway.app import Gateway
+from routecache_middleware.gateway.body import Incoming
 from routecache_middleware.gateway.driver import Driver
 from routecache_middleware.gateway.server import serve
 from routecache_middleware.gateway.settings import GatewaySettings
@@ -126,3 +127,34 @@ async def test_web_sockets_and_unknown_events_are_declined() -> None:
 
     await made.app({"type": "websocket", "path": "/v1/realtime", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_pieces_of_nothing_are_passed_over() -> None:
+    messages = [
+        {"type": "http.request", "body": b"", "more_body": True},
+        {"type": "http.request", "body": b"a", "more_body": True},
+        {"type": "http.request"},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    incoming = Incoming(receive)
+    assert await incoming.begin() is None
+    assert [piece async for piece in incoming.pieces()] == [b"a"]
+    assert incoming.taken.is_set()
+
+
+async def test_the_proxy_ends_with_the_servers_lifespan_and_heeds_nothing_else() -> None:
+    made = gateway(upstream="http://127.0.0.1:1")
+    events = ["lifespan.startup", "lifespan.of_next_year", "lifespan.shutdown"]
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return {"type": events.pop(0)}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await made.app({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

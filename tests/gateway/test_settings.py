@@ -10,6 +10,7 @@ from routecache_middleware.core.prices import Price
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.gateway import create_app
 from routecache_middleware.gateway.app import Gateway
+from routecache_middleware.gateway.catalogue import Catalogue
 from routecache_middleware.gateway.settings import GatewaySettings, ModelSettings, RouteSettings
 from routecache_middleware.wiring.config import load_table
 from routecache_middleware.wiring.prices import load_prices
@@ -214,8 +215,6 @@ def test_a_setting_of_ones_own_decides_which_models_are_routed() -> None:
 
 
 def test_no_key_is_in_what_is_printed_of_a_gateway() -> None:
-    from routecache_middleware.gateway.catalogue import Catalogue  # noqa: PLC0415
-
     catalogue = Catalogue(GatewaySettings(upstream=URL, api_key_env="K"), {"K": CANARY})
     assert CANARY not in repr(catalogue.default)
     assert CANARY not in repr(vars(catalogue) | {"_environ": None})
@@ -233,3 +232,11 @@ def test_the_configurations_in_the_readme_are_understood(tmp_path: Path) -> None
     (block,) = [text for text in blocks if "[routecache.prices]" in text]
     file.write_text(f"[routecache]\n{block}", encoding="utf-8")
     assert load_prices(toml_path=file, environ={}).find("llama-3") == Price(0.1)
+
+
+def test_alternatives_that_are_no_longer_there_are_passed_over() -> None:
+    """A decision may be older than the configuration."""
+    settings = GatewaySettings(models=models({"name": "a", "base_url": URL}))
+    catalogue = Catalogue(settings, {})
+    assert [target.model for target in catalogue.chain("a", ("gone", "a"))] == ["a"]
+    assert catalogue.chain("gone", ("a",)) == ()
