@@ -21,7 +21,7 @@ from routecache_middleware.adapters.asgi.joining import (
     shared_answer,
 )
 from routecache_middleware.adapters.asgi.leader import Leader
-from routecache_middleware.adapters.asgi.misses import count_miss
+from routecache_middleware.adapters.asgi.misses import count_miss, count_time
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.refresh import refresh
@@ -50,8 +50,6 @@ from routecache_middleware.engine.leases import FAILING_S, Lease, after_discard_
 from routecache_middleware.engine.live import Live, ReaderLeftError
 
 __all__ = ["Exchange"]
-
-_HITS = frozenset({Outcome.HIT, Outcome.STALE})
 
 
 class Exchange:
@@ -132,9 +130,7 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
             self._parts.warn("the cache", error)
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
-        took_s = perf_counter() - began_s - case.aside_s
-        is_hit = answer is not None and case.stamp.outcome in _HITS
-        self._parts.engine.recorder.time.took(took_s, is_hit=is_hit)
+        count_time(self._parts, case, began_s, is_answered=answer is not None)
         if answer is not None:
             if case.is_stale:
                 refresh(self._parts, case)
