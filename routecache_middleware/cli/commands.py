@@ -21,6 +21,10 @@ class Row(NamedTuple):
 
 
 COMMANDS: dict[str, Row] = {
+    "gateway": Row(
+        "Run a caching reverse proxy in front of an LLM API.",
+        "routecache_middleware.cli.gateway:gateway",
+    ),
     "litellm": Row(
         "Run LiteLLM's proxy with the cache in it, and before it.",
         "routecache_middleware.cli.litellm_proxy:litellm_proxy",

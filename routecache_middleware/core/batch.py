@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from routecache_middleware.core.dialect import ParsedRequest
 
-__all__ = ["Batched"]
+__all__ = ["Batched", "shared_out"]
 
 
 @runtime_checkable
@@ -31,3 +31,20 @@ class Batched(Protocol):
 
     def put_together(self, parts: Sequence[bytes], request: ParsedRequest) -> bytes | None:
         """Return one answer made of the answers to each item, or None when that is impossible."""
+
+
+def shared_out(total: int, sizes: Sequence[int]) -> list[int]:
+    """Return ``total`` shared out in proportion to ``sizes``; the shares add up to it.
+
+    Sizes below 0 count as 0; when all of them are 0, the shares are equal.
+    """
+    weights = [max(0, size) for size in sizes]
+    whole = sum(weights)
+    if not whole:
+        weights, whole = [1] * len(weights), len(weights)
+    shares, given, seen = [], 0, 0
+    for weight in weights:
+        seen += weight
+        shares.append(total * seen // whole - given)
+        given += shares[-1]
+    return shares

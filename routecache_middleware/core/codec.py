@@ -7,6 +7,7 @@ under another key. It is no protection against somebody who can write to the sto
 unpickled, every field is type-checked, and whatever is wrong is one :class:`CorruptEntryError`.
 """
 
+import re
 from math import isfinite
 from typing import Protocol
 
@@ -21,6 +22,11 @@ __all__ = ["FORMAT_VERSION", "Compressor", "EntryCodec"]
 
 FORMAT_VERSION = 1
 """Raised with every change of the layout; coordinators also put it in their key prefix."""
+
+# Readers of version 1 refuse a field more. So the tokens, which came later, travel as a scope that
+# no row of the log has: older versions read such an entry as it is meant, and newer ones theirs.
+_TOKENS = b"tokens:"
+_COUNTS = re.compile(rb"([0-9]{1,15}):([0-9]{1,15})")
 
 _PREFIX = b"rc" + bytes([FORMAT_VERSION])
 _CHECKSUM_BYTES = 8
@@ -155,7 +161,7 @@ def _envelope(entry: Entry, compression: str, body: bytes) -> _Envelope:
         stale_if_error_s=entry.stale_if_error_s,
         cost_ms=entry.cost_ms,
         position=entry.position,
-        scopes=tuple(map(_pack, entry.scopes)),
+        scopes=_packed_scopes(entry),
         model_id=_pack(entry.model_id),
         router_version=_pack(entry.router_version),
         content_type=_pack(entry.content_type),
@@ -170,6 +176,23 @@ def _envelope(entry: Entry, compression: str, body: bytes) -> _Envelope:
     )
 
 
+def _packed_scopes(entry: Entry) -> tuple[bytes, ...]:
+    scopes = tuple(map(_pack, entry.scopes))
+    if entry.input_tokens or entry.output_tokens:
+        return (*scopes, b"%b%d:%d" % (_TOKENS, entry.input_tokens, entry.output_tokens))
+    return scopes
+
+
+def _tokens(scopes: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], int, int]:
+    """Return the true scopes, and the tokens that are written behind them, if any."""
+    if not scopes or not scopes[-1].startswith(_TOKENS):
+        return scopes, 0, 0
+    found = _COUNTS.fullmatch(scopes[-1], len(_TOKENS))
+    if found is None:
+        return scopes[:-1], 0, 0
+    return scopes[:-1], int(found[1]), int(found[2])
+
+
 def _entry(envelope: _Envelope, body: bytes) -> Entry:
     created_s, lifetime_s = envelope.created_s, envelope.freshness_lifetime_s
     revalidate_s, error_s = envelope.stale_while_revalidate_s, envelope.stale_if_error_s
@@ -180,6 +203,7 @@ def _entry(envelope: _Envelope, body: bytes) -> Entry:
         or min(created_s, lifetime_s, revalidate_s, error_s, cost_ms, position) < 0
     ):
         raise CorruptEntryError("stored times are negative or not finite")
+    scopes, input_tokens, output_tokens = _tokens(envelope.scopes)
     return Entry(  # by position: keywords cost half as much again
         envelope.layer,
         body,
@@ -189,7 +213,7 @@ def _entry(envelope: _Envelope, body: bytes) -> Entry:
         error_s,
         cost_ms,
         Position(position),
-        tuple(map(_scope, envelope.scopes)),
+        tuple(map(_scope, scopes)),
         _unpack(envelope.model_id),
         _unpack(envelope.router_version),
         _unpack(envelope.content_type),
@@ -198,6 +222,8 @@ def _entry(envelope: _Envelope, body: bytes) -> Entry:
         envelope.has_usage,
         envelope.headers,
         _unpack(envelope.origin),
+        input_tokens,
+        output_tokens,
     )
 
 

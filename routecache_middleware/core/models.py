@@ -252,6 +252,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         has_usage: Whether ``body`` carries token usage.
         headers: Stored response headers.
         origin: ``traceparent`` of the request that stored it, or empty when that was not sampled.
+        input_tokens: What it cost to make, by its usage; 0: unknown.
+        output_tokens: Likewise.
     """
 
     layer: Layer
@@ -271,6 +273,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     has_usage: bool = False
     headers: tuple[tuple[bytes, bytes], ...] = ()
     origin: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
 
     @property
     def expires_s(self) -> float:

@@ -57,6 +57,7 @@ _Record = TypeVar("_Record", RoutingDecision, QueryResult, ModelMetadata)
 
 _HIT = Outcome.HIT
 _JSON = b"{"
+_MOST_TOKENS = 10**12  # what is above is a mistake of the upstream
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -145,8 +146,24 @@ def decision_entry(decision: RoutingDecision, made: Provenance) -> Entry:
     )
 
 
-def result_entry(result: QueryResult, made: Provenance, *, shape: str, also: str = "") -> Entry:
-    """Entry of an answer. ``also``: another name of its model, with which it is invalidated too."""
+def result_entry(
+    result: QueryResult,
+    made: Provenance,
+    *,
+    shape: str,
+    also: str = "",
+    tokens: tuple[int, int] = (0, 0),
+) -> Entry:
+    """Entry of an answer.
+
+    Args:
+        result: The answer.
+        made: Where and when it was made.
+        shape: Its exact wire form.
+        also: Another name of its model, with which it is invalidated too.
+        tokens: Input and output tokens, as its usage says; 0: unknown.
+    """
+    input_tokens, output_tokens = (max(0, min(count, _MOST_TOKENS)) for count in tokens)
     return Entry(
         layer=Layer.RESULT,
         body=result.result_data,
@@ -164,6 +181,8 @@ def result_entry(result: QueryResult, made: Provenance, *, shape: str, also: str
         has_usage=result.has_usage,
         headers=result.headers,
         origin=made.origin,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
     )
 
 

@@ -48,11 +48,18 @@ async def get_or_compute(engine: Engine, flights: SingleFlight[T], wanted: Wante
             return wanted.mark(await wanted.make(), Outcome.MISS)
         elif lookup.outcome is Outcome.STALE:
             counters.stale += 1
+            _saved(engine, wanted, lookup.plan)
             _refresh(engine, flights, wanted, lookup)
             return wanted.mark(value, Outcome.STALE)
         else:
             counters.hits += 1
+            _saved(engine, wanted, lookup.plan)
             return value
+
+
+def _saved(engine: Engine, wanted: Wanted[T], plan: Serve | Forward) -> None:
+    if isinstance(plan, Serve):
+        engine.recorder.saved[wanted.layer].served(plan.entry, wanted.tenant)
 
 
 async def _make_or_rescue(

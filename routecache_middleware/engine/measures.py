@@ -4,7 +4,6 @@ Plain integers and lists, as in :mod:`.recorder`: to record a value costs 0.15 u
 """
 
 from bisect import bisect_left
-from collections import Counter
 from typing import Final
 
 from routecache_middleware.core.metrics import (
@@ -17,7 +16,7 @@ from routecache_middleware.core.metrics import (
 )
 from routecache_middleware.core.models import Outcome
 
-__all__ = ["Histogram", "LayerMeasures", "ModelTally", "Models", "Savings"]
+__all__ = ["Histogram", "LayerMeasures", "ModelTally", "Models"]
 
 _MOST_MODELS: Final = 50
 _LONGEST_NAME: Final = 128
@@ -166,20 +165,3 @@ class Models:
             and model.isprintable()
             and (" " not in model)
         )
-
-
-class Savings:
-    """What was not spent again. Whoever knows tokens and prices adds to it.
-
-    Attributes:
-        tokens: ``input`` or ``output`` and a model, as :meth:`Models.name` says it, to tokens.
-        cost_usd: Model to US dollars.
-        time_s: Layer's value to seconds.
-    """
-
-    __slots__ = ("cost_usd", "time_s", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens: Counter[tuple[str, str]] = Counter()
-        self.cost_usd: dict[str, float] = {}
-        self.time_s: dict[str, float] = {}

@@ -145,13 +145,20 @@ def _now(engine: Engine) -> _Found:
 
 
 def _saved(recorder: Recorder) -> _Found:
-    savings = recorder.savings
-    for (kind, model), tokens in list(savings.tokens.items()):
-        yield from _some(metrics.SAVED_TOKENS, tokens, kind, model)
-    for model, cost_usd in list(savings.cost_usd.items()):
-        yield from _some(metrics.SAVED_COST, cost_usd, model)
-    for layer, time_s in list(savings.time_s.items()):
-        yield from _some(metrics.SAVED_TIME, time_s, layer)
+    tokens: Counter[tuple[str, str]] = Counter()
+    cost_usd: dict[str, float] = {}
+    for layer, ledger in recorder.saved.items():
+        rows = list(ledger.rows(layer, recorder.prices()))
+        for row in rows:
+            model = recorder.models.name(row.model)
+            tokens["input", model] += row.input_tokens
+            tokens["output", model] += row.output_tokens
+            cost_usd[model] = cost_usd.get(model, 0.0) + (row.usd or 0.0)
+        yield from _some(metrics.SAVED_TIME, sum(row.upstream_s for row in rows), layer.value)
+    for place, count in tokens.items():
+        yield from _some(metrics.SAVED_TOKENS, count, *place)
+    for model, usd in cost_usd.items():
+        yield from _some(metrics.SAVED_COST, usd, model)
 
 
 def _some(metric: Metric, count: float, *labels: str) -> _Found:

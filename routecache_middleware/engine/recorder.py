@@ -6,7 +6,7 @@ A synchronous counter of a tracing SDK costs 10 µs; these cost 0.1.
 from bisect import bisect_left
 from collections import Counter
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.metrics import (
@@ -24,8 +24,14 @@ from routecache_middleware.core.ports import (
     LayerUsage,
     MetricSink,
 )
+from routecache_middleware.core.prices import NO_PRICES, Prices
+from routecache_middleware.core.savings import CacheTime, Ledger, SavingsReport, report
+from routecache_middleware.core.shadow import ShadowCounts
 from routecache_middleware.core.stats import CacheStats, LayerStats
-from routecache_middleware.engine.measures import LayerMeasures, Models, Savings
+from routecache_middleware.engine.measures import LayerMeasures, Models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LayerCounters", "Recorder", "Waited"]
 
@@ -34,6 +40,10 @@ _RESULT = Layer.RESULT
 _LOOKUP_S: Final = LOOKUP_DURATION.bounds
 _AGE_S: Final = ENTRY_AGE.bounds
 _MOST_ERRORS: Final = 100  # kinds; their names are class names, also of third parties
+
+
+def _no_prices() -> Prices:
+    return NO_PRICES
 
 
 class Waited(StrEnum):
@@ -116,7 +126,9 @@ class Recorder:
         bypass_reasons: Why requests were bypassed; ``discard_reasons``: why answers were not kept.
         backend_errors: Operation and class of the error, to how often that happened.
         models: Requests by model.
-        savings: What was not spent again.
+        saved: What was not spent again, by layer; ``time``: what the cache itself took.
+        prices: What models cost, as far as is known by now.
+        shadow: How what would have been served compares with what was.
         sink: Who is told each duration, or None.
     """
 
@@ -128,11 +140,15 @@ class Recorder:
         "layers",
         "measures",
         "models",
+        "prices",
         "result",
         "result_measures",
-        "savings",
+        "saved",
+        "saved_results",
+        "shadow",
         "shadow_hits",
         "sink",
+        "time",
         "warm_operations",
     )
 
@@ -141,6 +157,10 @@ class Recorder:
         self.result = self.layers[Layer.RESULT]  # asked for on every hit
         self.measures = {layer: LayerMeasures() for layer in Layer}
         self.result_measures = self.measures[Layer.RESULT]  # so are these
+        self.saved = {layer: Ledger() for layer in Layer}
+        self.saved_results = self.saved[Layer.RESULT]
+        self.time = CacheTime()
+        self.shadow = ShadowCounts()
         self.invalidations = 0
         self.warm_operations = 0
         self.shadow_hits = 0
@@ -148,7 +168,7 @@ class Recorder:
         self.bypass_reasons: Counter[str] = Counter()
         self.backend_errors: Counter[tuple[str, str]] = Counter()
         self.models = Models()
-        self.savings = Savings()
+        self.prices: Callable[[], Prices] = _no_prices
         self.sink: MetricSink | None = None
 
     def bypassed(self, reason: BypassReason) -> None:
@@ -215,6 +235,11 @@ class Recorder:
         ):
             name = OTHER
         self.backend_errors[operation, name] += 1
+
+    def savings(self, prices: Prices = NO_PRICES) -> SavingsReport:
+        """Report what was saved, less what the cache took."""
+        hits = self.result.hits + self.result.stale
+        return report(self.saved.items(), self.time, hits=hits, prices=prices)
 
     def snapshot(self, held: CoordinatorStats) -> CacheStats:
         """Freeze everything."""

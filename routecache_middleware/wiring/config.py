@@ -29,6 +29,7 @@ __all__ = [
     "DEFAULT_URL",
     "check_name",
     "configured_url",
+    "found_in",
     "load_policy",
     "load_settings",
     "load_table",
@@ -40,7 +41,7 @@ _PREFIX: Final = "ROUTECACHE_"
 _TABLE: Final = "routecache"
 # Beside the settings, in the file and in the environment; others read tables of their own.
 _WORDS: Final = frozenset({"profile", "url"})
-_OTHER_TABLES: Final = frozenset({"admin", "litellm", "policy"})
+_OTHER_TABLES: Final = frozenset({"admin", "gateway", "litellm", "policy", "prices"})
 # What Kubernetes sets in every container near a service whose name begins with "routecache".
 _SERVICE_LINK: Final = re.compile(
     r"ROUTECACHE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
@@ -101,6 +102,17 @@ def load_table(
     ``ROUTECACHE_<NAME>_<SETTING>``.
     """
     return _load(kind, _Sources(environ, toml_path, table).sub(name), overrides, {})
+
+
+def found_in(
+    name: str,
+    *,
+    toml_path: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    table: Mapping[str, object] | None = None,
+) -> Iterator[Found]:
+    """Everything that ``[routecache.<name>]`` says, for tables whose names are free; later wins."""
+    return _Sources(environ, toml_path, table).sub(name)
 
 
 def configured_url(

@@ -1,10 +1,10 @@
 """Turning what a file or the environment says into the type of a setting."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -14,6 +14,8 @@ from routecache_middleware.errors import ConfigurationError
 
 __all__ = ["EXPECTED", "Found", "check_name", "checked"]
 
+_Record = TypeVar("_Record")
+
 EXPECTED: Final[dict[object, str]] = {
     bool: "true or false",
     bytes: "text",
@@ -22,6 +24,8 @@ EXPECTED: Final[dict[object, str]] = {
     frozenset[str]: "a list, in the environment separated by commas",
     frozenset[str] | None: "a list, in the environment separated by commas, or none",
     int: "a whole number",
+    int | None: "a whole number, or none",
+    tuple[str, ...]: "a list of texts",
     tuple[bytes, ...]: "a list of texts, in the environment separated by commas",
     Literal["auto"] | bool: '"auto", true or false',
     Literal["auto"] | bool | None: '"auto", true or false',
@@ -74,8 +78,9 @@ def _converted(found: Found, hint: object) -> object:
             return value.encode("utf-8", "surrogateescape")  # as os.environ decoded it
         if hint in (frozenset[str], frozenset[str] | None):
             return frozenset(word for part in value.split(",") if (word := part.strip()))
-    if hint in _OF_THEIR_OWN:
-        return _OF_THEIR_OWN[hint](found)
+    own = _OF_THEIR_OWN.get(hint) or _of_records(hint)
+    if own is not None:
+        return own(found)
     if hint not in EXPECTED:
         raise found.wrong("given in code: no file can hold it")
     try:
@@ -93,20 +98,32 @@ def _secrets(found: Found) -> tuple[bytes, ...]:
 
 
 def _overrides(found: Found) -> tuple[Override, ...]:
+    return _records(found, Override, "a list of tables: [[routecache.policy.overrides]]")
+
+
+def _records(found: Found, kind: type[_Record], remedy: str) -> tuple[_Record, ...]:
     tables = found.value
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise found.wrong("a list of tables: [[routecache.policy.overrides]]")
-    hints = get_type_hints(Override)
+        raise found.wrong(remedy)
+    hints = get_type_hints(kind)
     made = []
     for number, table in enumerate(tables):
         values: dict[str, Any] = {}
         for name, value in table.items():
             where = f"{name} in number {number + 1} of {found.where}"
-            check_name((Override,), name, where)
+            check_name((kind,), name, where)
             one = Found(name, value, where)
-            values[name] = checked(Override, one, hints[name])
-        made.append(Override(**values))
+            values[name] = checked(kind, one, hints[name])
+        made.append(kind(**values))
     return tuple(made)
+
+
+def _of_records(hint: object) -> Callable[[Found], object] | None:
+    """Return what reads ``tuple[Record, ...]``; None for any other type."""
+    kind, *rest = get_args(hint) or (None,)
+    if rest != [...] or not (isinstance(kind, type) and is_dataclass(kind)):
+        return None
+    return lambda found: _records(found, kind, f"a list of tables: [[...{found.name}]]")
 
 
 def check_name(kinds: Iterable[type], name: str, where: str) -> None:

@@ -12,8 +12,10 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from routecache_middleware.core.codec import FORMAT_VERSION, EntryCodec
+from routecache_middleware.core.invalidation import InvalidationTable
 from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import Entry, Position, ResponseMode, Scope
 from routecache_middleware.errors import CorruptEntryError
@@ -75,6 +77,8 @@ ENTRIES = st.builds(
         tuple
     ),
     origin=TEXT,
+    input_tokens=st.integers(0, 10**15 - 1),
+    output_tokens=st.integers(0, 10**15 - 1),
 )
 
 
@@ -284,3 +288,29 @@ def test_a_compression_that_is_not_configured_is_corrupt() -> None:
 @codecs
 def test_uncompressed_entries_are_read_by_every_codec(codec: EntryCodec) -> None:
     assert codec.decode(KEY, PLAIN.encode(KEY, an_entry(b"x" * 5_000))).body == b"x" * 5_000
+
+
+def test_readers_that_know_of_no_tokens_read_such_an_entry_as_it_is_meant() -> None:
+    """During a rolling upgrade both are at work: same layout, same version, same key."""
+    entry = replace(an_entry(), scopes=(Scope("model:m"),), input_tokens=5, output_tokens=7)
+    fields = fields_of(PLAIN.encode(KEY, entry))
+    plain = fields_of(PLAIN.encode(KEY, replace(entry, input_tokens=0, output_tokens=0)))
+    # What differs is one scope more, which no row of the log has: to them it is still current.
+    assert fields[7] == [b"model:m", b"tokens:5:7"]
+    assert [*fields[:7], *fields[8:]] == [*plain[:7], *plain[8:]]
+    assert InvalidationTable().is_current(KEY, replace(entry, scopes=(Scope("tokens:5:7"),)))
+
+
+def test_entries_of_writers_that_know_of_no_tokens_have_none() -> None:
+    entry = replace(an_entry(), scopes=(Scope("tenant:t"), Scope("model:m")))
+    found = PLAIN.decode(KEY, PLAIN.encode(KEY, entry))
+    assert (found.input_tokens, found.output_tokens, found.scopes) == (0, 0, entry.scopes)
+
+
+@pytest.mark.parametrize(
+    "word", [b"tokens:", b"tokens:1", b"tokens:1:x", b"tokens:-1:2", b"tokens:%b:1" % (b"9" * 16)]
+)
+def test_tokens_that_cannot_be_read_are_unknown(word: bytes) -> None:
+    found = PLAIN.decode(KEY, tampered(7, [b"model:m", word]))
+    assert (found.input_tokens, found.output_tokens) == (0, 0)
+    assert found.scopes == (Scope("model:m"),)

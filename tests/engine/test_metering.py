@@ -8,8 +8,9 @@ from routecache_middleware.coordinators.tiered import TieredCoordinator
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.metrics import METRICS, Kind, Metric
-from routecache_middleware.core.models import BypassReason, DiscardReason, RoutingDecision
+from routecache_middleware.core.models import BypassReason, DiscardReason, Entry, RoutingDecision
 from routecache_middleware.core.ports import CoordinatorStats, LayerUsage
+from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.core.snapshot import MetricsSnapshot, Series
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.metering import take_snapshot
@@ -121,9 +122,9 @@ def test_reasons_become_the_words_of_the_table() -> None:
 def every_metric(engine: Engine) -> MetricsSnapshot:
     """Move every counter there is."""
     recorder = engine.recorder
-    recorder.savings.tokens["input", "m"] += 7
-    recorder.savings.cost_usd["m"] = 0.25
-    recorder.savings.time_s["result"] = 1.5
+    recorder.prices = lambda: Prices({"m": Price(250_000.0)})
+    made = Entry(Layer.RESULT, b"{}", 0.0, 1.0, model_id="m", cost_ms=1500.0, input_tokens=1)
+    recorder.saved_results.served(made, "")
     recorder.backend_failed("get", CoordinatorError("x"))
     recorder.bypassed(BypassReason.NO_STORE)
     recorder.result.hits = recorder.result.stale = 1
@@ -146,7 +147,7 @@ async def test_every_metric_of_the_table_can_be_moved() -> None:
             assert len(one.labels) == len(metric.attributes)
             wanted = len(metric.bounds) + 1 if metric.kind is Kind.HISTOGRAM else 0
             assert len(one.counts) == wanted
-    assert snapshot.value(metrics.SAVED_TOKENS, "input", "m") == 7
+    assert snapshot.value(metrics.SAVED_TOKENS, "input", "m") == 1
     assert snapshot.value(metrics.SAVED_COST, "m") == 0.25
     assert snapshot.value(metrics.SAVED_TIME, "result") == 1.5
     assert snapshot.of(metrics.BACKEND_ERRORS)[0].labels == ("memory", "get", "CoordinatorError")

@@ -14,9 +14,18 @@ from routecache_middleware.core.dialect import field_table
 from routecache_middleware.core.metrics import metric_table
 from routecache_middleware.core.reasons import reason_table
 from routecache_middleware.dialects.table import DIALECTS, load
+from routecache_middleware.gateway.settings import GatewaySettings, ModelSettings, RouteSettings
 
 README = Path(__file__).parents[2] / "README.md"
-RECORDS: tuple[type[Settings | CachePolicy | Options], ...] = (Settings, CachePolicy, Options)
+Documented = Settings | CachePolicy | Options | GatewaySettings | ModelSettings | RouteSettings
+RECORDS: tuple[type[Documented], ...] = (
+    Settings,
+    CachePolicy,
+    Options,
+    GatewaySettings,
+    ModelSettings,
+    RouteSettings,
+)
 
 
 def meanings(record: type[object]) -> dict[str, str]:
@@ -34,7 +43,7 @@ def meanings(record: type[object]) -> dict[str, str]:
     return found
 
 
-def table(record: type[Settings | CachePolicy | Options]) -> str:
+def table(record: type[Documented]) -> str:
     """Return the Markdown table of a record's fields."""
     said = meanings(record)
     rows = ["| name | default | meaning |", "|---|---|---|"]

@@ -8,7 +8,10 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
 from routecache_middleware import RouteCache, RoutingDecision, Settings
+from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.metrics import METRICS
+from routecache_middleware.core.models import Entry
+from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.engine.measures import Histogram
 from routecache_middleware.telemetry.exposition import render, render_openmetrics
 from routecache_middleware.telemetry.otel_metrics import OtelMetrics
@@ -32,9 +35,12 @@ async def used_cache(provider: MeterProvider) -> RouteCache:
     await cache.route("q", decide)
     await cache.route("q", decide)
     recorder = cache.engine.recorder
-    recorder.savings.tokens["input", 'a"b\\c\n'] += 7
-    recorder.savings.cost_usd["m"] = 0.25
-    recorder.savings.time_s["route"] = 1.5
+    awkward = 'a"b\\c\n'
+    recorder.models.allowed = frozenset({"m", awkward})
+    recorder.prices = lambda: Prices({"m": Price(250_000.0)})
+    for model in ("m", awkward):
+        made = Entry(Layer.RESULT, b"{}", 0.0, 1.0, model_id=model, cost_ms=1500.0, input_tokens=1)
+        recorder.saved_results.served(made, "")
     recorder.result.stale = 1
     recorder.backend_failed("get", TimeoutError())
     recorder.bypass_reasons["no-store"] += 1

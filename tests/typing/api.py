@@ -25,6 +25,8 @@ from routecache_middleware import (
 if TYPE_CHECKING:
     from routecache_middleware.adapters.asgi import RequestExplanation
     from routecache_middleware.core.cluster import ClusterStats
+    from routecache_middleware.core.savings import SavingsReport
+    from routecache_middleware.core.shadow import ShadowReport
 
 Message = MutableMapping[str, Any]
 
@@ -162,6 +164,14 @@ async def lifecycle() -> None:
         same: RouteCache = opened
     await cache.open()
     await cache.aclose()
+    saved: SavingsReport = same.savings()
+    shadow: ShadowReport = same.shadow_report()
+    numbers: tuple[float, float, int, float] = (
+        saved.usd,
+        saved.saved_s,
+        saved.by_model()["m"].input_tokens,
+        shadow.same_rate(),
+    )
     stats: CacheStats = same.stats()
     rates: Sequence[float] = [
         stats.routing_hit_rate(),
@@ -180,7 +190,7 @@ async def lifecycle() -> None:
         stats.cluster_nodes,
         stats.corrupt_entries,
     ]
-    _ = (rates, counts)
+    _ = (rates, counts, numbers)
 
 
 async def nodes(cache: RouteCache) -> None:

@@ -12,6 +12,7 @@ from routecache_middleware.core.override import Override
 from routecache_middleware.core.policy import CachePolicy
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.errors import ConfigurationError
+from routecache_middleware.gateway.settings import GatewaySettings, ModelSettings, RouteSettings
 from routecache_middleware.wiring.config import (
     configured_url,
     load_policy,
@@ -186,9 +187,11 @@ def test_no_setting_could_be_taken_for_one_of_the_policy_or_the_admin_app() -> N
 
 
 def test_every_kind_of_setting_has_words_for_what_it_should_be() -> None:
-    records = (Settings, CachePolicy, Override)
+    of_the_gateway = (GatewaySettings, ModelSettings, RouteSettings)
+    records = (Settings, CachePolicy, Override, *of_the_gateway)
     held = {hint for one in records for hint in get_type_hints(one).values()}
-    held -= {tuple[Override, ...], get_type_hints(CachePolicy)["decide"]}
+    held -= {tuple[Override, ...], tuple[ModelSettings, ...], tuple[RouteSettings, ...]}
+    held -= {get_type_hints(CachePolicy)["decide"]}
     assert {hint for hint in held if get_origin(hint) is not Word} == EXPECTED.keys()
 
 

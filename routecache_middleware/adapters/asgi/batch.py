@@ -19,7 +19,7 @@ from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit
 from routecache_middleware.adapters.asgi.types import Message
-from routecache_middleware.core.batch import Batched
+from routecache_middleware.core.batch import Batched, shared_out
 from routecache_middleware.core.keys import CacheKey, result_key
 from routecache_middleware.core.models import DiscardReason, Entry, MissReason, Outcome
 from routecache_middleware.core.plan import Proceed, Serve
@@ -100,15 +100,24 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
     shape = found.parsed.shape if len(fresh) == 1 else PART
     tenant = case.tenant
     headers = tuple(pair for pair in whole.headers if pair[0] != b"age")
+    tokens = _tokens_of(found, whole, items)
     whole = replace(whole, shape=shape, headers=headers)
     entries = [
         (
             result_key(found.items[place], whole.model_id, tenant),
-            replace(whole, body=body),
+            replace(whole, body=body, input_tokens=tokens[place], output_tokens=0),
         )
         for place, body in fresh.items()
     ]
     await put_many(engine, entries, verb=case.dialect.verb)
+
+
+def _tokens_of(found: Several, whole: Entry, items: Items | None) -> list[int]:
+    """Return how many of the tokens of a whole answer each item has cost."""
+    if items is not None and items.wanted:  # the answer counts parts that were there before
+        return [0] * len(found.items)
+    total = whole.input_tokens + whole.output_tokens
+    return shared_out(total, found.parsed.sizes or (1,) * len(found.items))
 
 
 async def _taken_apart(

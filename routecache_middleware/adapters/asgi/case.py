@@ -10,7 +10,7 @@ from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.keys import CacheKey
-from routecache_middleware.core.models import BypassReason, MissReason, RoutingDecision
+from routecache_middleware.core.models import BypassReason, Entry, MissReason, RoutingDecision
 from routecache_middleware.core.overrides import RequestPolicy
 from routecache_middleware.core.plan import Proceed
 from routecache_middleware.engine.identify import Identified, Several
@@ -47,6 +47,8 @@ class Case(msgspec.Struct):
         items: What was found of the items of a request for several.
         miss: Why the app has to be asked.
         is_stale: It was answered with what is past its lifetime.
+        aside_s: For how long it waited for its client or the router, seconds.
+        shadow: What it would have been answered with, had the cache been on.
         is_refresh: Nobody waits for the answer: it takes the place of one that was served stale.
     """
 
@@ -72,6 +74,8 @@ class Case(msgspec.Struct):
     items: Items | None = None
     miss: MissReason | None = None
     is_stale: bool = False
+    aside_s: float = 0.0
+    shadow: Entry | None = None
     is_refresh: bool = False
 
     @property

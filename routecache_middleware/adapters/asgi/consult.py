@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+from time import perf_counter
 
 from msgspec.structs import replace
 
@@ -75,7 +76,9 @@ async def _understand(
         return head.unreadable
     if head.refusal is not None and parts.routing is None:
         return head.refusal
+    began_s = perf_counter()
     body = await read_body(receive, engine.settings.max_request_bytes, case.messages)
+    case.aside_s = perf_counter() - began_s
     if body is None:
         return BypassReason.BODY_TOO_LARGE
     found = parts.identifier.recall(head.context, body)
@@ -125,6 +128,8 @@ async def _route(
     except Exception as error:  # noqa: BLE001 - the router is the user's; the app gets the request as it came
         parts.warn("the router", error)
         return BypassReason.ROUTER_ERROR
+    if decision.outcome is Outcome.MISS:
+        case.aside_s += decision.decide_ms / 1000
     if decision.selected_model != found.parsed.model:
         case.body = await spliced(
             replace_model,
@@ -217,6 +222,7 @@ async def _serve(parts: Parts, case: Case, plan: Serve, found: Identified) -> li
         return None
     if case.proceed is None or not case.proceed.may_serve:  # shadow mode
         engine.recorder.shadow_hits += 1
+        case.shadow = replace(entry, body=body)
         return None
     case.is_stale = plan.is_stale
     return as_hit(parts, case, plan, body, parsed.mode)

@@ -21,7 +21,7 @@ from routecache_middleware.adapters.asgi.joining import (
     shared_answer,
 )
 from routecache_middleware.adapters.asgi.leader import Leader
-from routecache_middleware.adapters.asgi.misses import count_miss
+from routecache_middleware.adapters.asgi.misses import count_miss, count_shared, count_time
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.refresh import refresh
@@ -68,7 +68,6 @@ class Exchange:
         "_rescue",
         "_send",
         "_state",
-        "_waits_since_s",
     )
 
     def __init__(
@@ -126,12 +125,13 @@ class Exchange:
         Raises:
             Exception: Whatever the app or the server's ``send`` raised; nothing of our own making.
         """
-        case = self._case
+        case, began_s = self._case, perf_counter()
         try:
             answer = await self._consult()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
             self._parts.warn("the cache", error)
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
+        count_time(self._parts, case, began_s, is_answered=answer is not None)
         if answer is not None:
             if case.is_stale:
                 refresh(self._parts, case)
@@ -224,7 +224,7 @@ class Exchange:
         waiting = engine.observer.begin(
             Operation.WAIT, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
         )
-        is_shared, origin, self._waits_since_s = False, "", perf_counter()
+        is_shared, origin, began_s = False, "", perf_counter()
         try:
             landed: Landed
             if isinstance(flight, Boarding):
@@ -233,9 +233,8 @@ class Exchange:
                 landed = flight
             if isinstance(landed, Leader):
                 origin = landed.live.traceparent
-                is_shared = await follow(
-                    landed, self._receive, self._send, case.stamp, self._shared
-                )
+                shared = partial(count_shared, self._parts, case, began_s)
+                is_shared = await follow(landed, self._receive, self._send, case.stamp, shared)
             elif landed is not None:
                 origin = landed.entry.origin
                 answer = await shared_answer(self._parts, case, landed.entry)
@@ -247,7 +246,7 @@ class Exchange:
         finally:
             outcome = Outcome.COALESCED if is_shared else Outcome.ERROR
             if not is_shared:
-                took_s = perf_counter() - self._waits_since_s
+                took_s = perf_counter() - began_s
                 engine.recorder.waited(Layer.RESULT, Waited.LEADER_FAILED, took_s)
             waiting.finish(WaitFinished(outcome, origin))
         return is_shared
@@ -260,17 +259,6 @@ class Exchange:
         if answer is not None:
             await self._send_all(answer)
         return answer is not None
-
-    def _shared(self) -> None:
-        """A leader's answer is about to be passed on to this request."""
-        engine = self._parts.engine
-        recorder, case = engine.recorder, self._case
-        recorder.layers[Layer.RESULT].coalesced += 1
-        recorder.models.count(Outcome.COALESCED, case.model, case.dialect.verb)
-        recorder.waited(Layer.RESULT, Waited.SHARED, perf_counter() - self._waits_since_s)
-        engine.observer.request(RequestFinished(Outcome.COALESCED))
-        if self._case.ticket is not None:
-            self._case.ticket.served(None)
 
     async def _board(self) -> bool:
         """Ask the other processes who makes the answer, and let others join meanwhile.

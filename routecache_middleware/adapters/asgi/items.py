@@ -62,5 +62,11 @@ class Items(msgspec.Struct):
             for pair in served[0].entry.headers
             if all(pair in serve.entry.headers for serve in served)
         )
-        entry = msgspec.structs.replace(served[0].entry, headers=headers)
+        all_of_them = [self.known[key].entry for key in self.keys]
+        entry = msgspec.structs.replace(
+            served[0].entry,
+            headers=headers,
+            input_tokens=sum(entry.input_tokens for entry in all_of_them),
+            output_tokens=sum(entry.output_tokens for entry in all_of_them),
+        )
         return Serve(entry, self.age_s, min(serve.ttl_s for serve in served))

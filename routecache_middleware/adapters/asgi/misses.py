@@ -1,13 +1,19 @@
 """Counting a request that is forwarded, and saying so in the head of its response."""
 
+from time import perf_counter
+
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.core import cache_status
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import RequestFinished
+from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, Outcome
+from routecache_middleware.engine.recorder import Waited
 
-__all__ = ["count_miss"]
+__all__ = ["count_miss", "count_shared", "count_time"]
+
+_HITS = frozenset({Outcome.HIT, Outcome.STALE})
 
 
 def count_miss(parts: Parts, case: Case, *, is_known: bool) -> Outcome:
@@ -30,6 +36,28 @@ def count_miss(parts: Parts, case: Case, *, is_known: bool) -> Outcome:
             recorder.result.count(outcome)
         parts.engine.observer.request(RequestFinished(outcome))
     return outcome
+
+
+def count_shared(parts: Parts, case: Case, began_s: float) -> None:
+    """Count a request that is about to be passed what another one's call brings.
+
+    ``began_s``: when it began to wait for that, by ``perf_counter``.
+    """
+    recorder = parts.engine.recorder
+    recorder.result.coalesced += 1
+    recorder.models.count(Outcome.COALESCED, case.model, case.dialect.verb)
+    recorder.waited(Layer.RESULT, Waited.SHARED, perf_counter() - began_s)
+    recorder.saved_results.shared(case.model, case.tenant)
+    parts.engine.observer.request(RequestFinished(Outcome.COALESCED))
+    if case.ticket is not None:
+        case.ticket.served(None)
+
+
+def count_time(parts: Parts, case: Case, began_s: float, *, is_answered: bool) -> None:
+    """Count how long a request was in the cache. ``began_s``: by ``perf_counter``."""
+    took_s = perf_counter() - began_s - case.aside_s
+    is_hit = is_answered and case.stamp.outcome in _HITS
+    parts.engine.recorder.time.took(took_s, is_hit=is_hit)
 
 
 def _stamp(parts: Parts, case: Case) -> Outcome:

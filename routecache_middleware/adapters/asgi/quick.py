@@ -117,6 +117,7 @@ class QuickLane:
         recorder.result.hits += 1
         tally = recorder.models.tallies.get((model, verb)) or recorder.models.tally(model, verb)
         tally.hits += 1
+        recorder.saved_results.served(entry, head.tenant)
         if not engine.is_quiet:
             engine.observer.request(self._finished)
         if ticket is not None:

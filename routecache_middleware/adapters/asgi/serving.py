@@ -46,6 +46,7 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     stamp.outcome = _HIT
     engine.recorder.result.hits += 1
     engine.recorder.models.count(_HIT, case.model, case.dialect.verb)
+    engine.recorder.saved_results.served(plan.entry, case.tenant)
     engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
@@ -69,6 +70,7 @@ def _as_stale(  # noqa: PLR0917 - private, and always the same six
     stamp.outcome = Outcome.STALE
     engine.recorder.result.stale += 1
     engine.recorder.models.count(Outcome.STALE, case.model, case.dialect.verb)
+    engine.recorder.saved_results.served(plan.entry, case.tenant)
     engine.observer.request(RequestFinished(Outcome.STALE, _RESULT, engine.coordinator.name))
     replay = engine.settings.replay
     return stored_answer(plan.entry, body, mode, plan.age_s, stamp, replay=replay)
@@ -83,6 +85,7 @@ def as_coalesced(
     stamp.outcome = Outcome.COALESCED
     engine.recorder.result.coalesced += 1
     engine.recorder.models.count(Outcome.COALESCED, case.model, case.dialect.verb)
+    engine.recorder.saved_results.served(plan.entry, case.tenant)
     engine.observer.request(RequestFinished(Outcome.COALESCED))
     if case.ticket is not None:
         case.ticket.served(plan.entry)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from routecache_middleware.adapters.asgi.batch import store_items
+from routecache_middleware.adapters.asgi.batch import aside, store_items
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.parts import Parts
@@ -21,6 +21,7 @@ from routecache_middleware.core.models import (
 from routecache_middleware.core.overrides import RequestPolicy
 from routecache_middleware.core.plan import plan_store
 from routecache_middleware.core.records import Provenance, result_entry, with_models, with_tenant
+from routecache_middleware.core.shadow import compare
 from routecache_middleware.core.targeted import ResponseDirectives
 from routecache_middleware.engine.claims import Claim
 from routecache_middleware.engine.identify import Several
@@ -67,6 +68,8 @@ async def settle(
         reason = plan_store(judgement, found.parsed, _policy(parts, case).policy)
         if not (leader.live.is_complete or judgement.is_ended):
             reason = DiscardReason.INCOMPLETE
+        elif case.shadow is not None and judgement.discard is None:
+            await _compare(parts, case.shadow, leader.live.body())
     if reason is not None:
         engine.recorder.discarded(reason)
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
@@ -144,6 +147,12 @@ async def _judge(parts: Parts, case: Case, parsed: ParsedRequest, body: bytes) -
     return case.dialect.judge(body, parsed.mode, parsed)
 
 
+async def _compare(parts: Parts, stored: Entry, live: bytes) -> None:
+    """Say how what shadow mode would have served compares with what was served."""
+    found = await aside(parts, len(live), lambda: compare(stored.body, live))
+    parts.engine.recorder.shadow.compared(stored, found)
+
+
 def _entry(
     parts: Parts,
     case: Case,
@@ -175,7 +184,8 @@ def _entry(
         stale_if_error_s=error_s,
     )
     shape = "json" if found is None else found.parsed.shape
-    entry = result_entry(result, made, shape=shape, also=judgement.model)
+    tokens = (judgement.input_tokens, judgement.output_tokens)
+    entry = result_entry(result, made, shape=shape, also=judgement.model, tokens=tokens)
     if state.models:
         entry = with_models(entry, case.tenant, state.models)
     for owner in state.owners:

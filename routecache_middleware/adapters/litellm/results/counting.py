@@ -21,10 +21,11 @@ class Counting:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def served(self, call: Call, plan: Serve, outcome: Outcome) -> None:
+    def served(self, call: Call, plan: Serve, outcome: Outcome, tenant: str) -> None:
         """The cache has answered: ``hit`` or ``coalesced``."""
         engine, record = self._engine, call.record
         engine.recorder.result.count(outcome)
+        engine.recorder.saved_results.served(plan.entry, tenant)
         if call.is_reported:  # another part of it was not there
             record.is_partly_stored = True
             return

@@ -117,7 +117,7 @@ class Lookups:
     def _serve(self, call: Call, found: Identified, plan: Serve, outcome: Outcome) -> Json | None:
         answer = readable(plan.entry, found)
         if answer is not None:
-            self._counting.served(call, plan, outcome)
+            self._counting.served(call, plan, outcome, found.tenant.name)
         return answer
 
     async def _forget(self, ask: Ask) -> None:

@@ -90,6 +90,8 @@ def entry_of(found: Identified, body: bytes, judgement: Judgement, made: Made) -
         shape=found.parsed.shape,
         has_usage=judgement.has_usage and not is_silent,
         origin=made.origin,
+        input_tokens=max(0, judgement.input_tokens),
+        output_tokens=max(0, judgement.output_tokens),
     )
 
 

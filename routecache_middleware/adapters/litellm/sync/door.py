@@ -173,6 +173,7 @@ class SyncDoor:
         answer = self._rules.answer(asked, found.plan.entry)
         if answer is not None:
             self._count(Outcome.HIT, call_id, found.plan)
+            self._engine.recorder.saved_results.served(found.plan.entry, asked.query.tenant)
         return answer
 
     def _share(self, ticket: Ticket, call: object, call_id: str) -> Any:
