@@ -148,6 +148,8 @@ def _saved(recorder: Recorder) -> _Found:
     tokens: Counter[tuple[str, str]] = Counter()
     cost_usd: dict[str, float] = {}
     for layer, ledger in recorder.saved.items():
+        if not ledger:
+            continue
         rows = list(ledger.rows(layer, recorder.prices()))
         for row in rows:
             model = recorder.models.name(row.model)
