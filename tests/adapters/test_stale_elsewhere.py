@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from routecache_middleware import RouteCache, RouteCacheMiddleware, RoutingDecision, Settings
+from tests.coordinators.lmdb.support import until
 from tests.support.apps import ScriptedApp, json_answer
 from tests.support.asgi import Client, fetch, settle
 from tests.support.chat import completion
@@ -81,8 +82,7 @@ async def test_what_was_invalidated_elsewhere_is_no_rescue_with_lmdb(tmp_path: P
         await asyncio.sleep(0.4)
         app.is_stepped = True
         asking = Client(mw).start()
-        while len(app.calls) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(app.calls) == 2)
         await other.invalidate_model("m")
         await asyncio.sleep(1.5)
         await app.call.step(2)

@@ -178,7 +178,7 @@ async def _look_up(
 
 def _limits(parts: Parts, case: Case) -> Directives:
     """How old or stale an answer the client accepts; behind a gate none that is stale."""
-    if parts.gate is None or not case.directives.max_stale_s:
+    if parts.gate is None or case.directives.max_stale_s is None:
         return case.directives
     return dataclasses.replace(case.directives, max_stale_s=0.0)
 
