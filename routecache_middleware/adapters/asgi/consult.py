@@ -13,7 +13,7 @@ from routecache_middleware.adapters.asgi.batch import look_up_items
 from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
-from routecache_middleware.adapters.asgi.heeding import heed, policy_forbids, request_of
+from routecache_middleware.adapters.asgi.heeding import cut, heed, policy_forbids, request_of
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
@@ -73,6 +73,7 @@ async def _understand(
     if head.unreadable is not None:
         return head.unreadable
     if head.refusal is not None and parts.routing is None:
+        await cut(parts, case, head, receive)
         return head.refusal
     body = await read_body(receive, engine.settings.max_request_bytes, case.messages)
     if body is None:
