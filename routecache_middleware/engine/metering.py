@@ -118,6 +118,7 @@ def _measured(recorder: Recorder, where: str) -> _Found:
 
 def _held(coordinator: Coordinator) -> _Found:
     held, is_shared = coordinator.stats(), coordinator.is_shared
+    yield metrics.NODES, Series((coordinator.name,), held.nodes)
     yield from _usage(held.layers, coordinator.name, is_shared=is_shared)
     yield from _usage(held.near, NEAR, is_shared=False)
 
