@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.models import BypassReason, MissReason, Outcome
+from routecache_middleware.core.models import BypassReason, MissReason, Outcome, StaleReason
 
 __all__ = [
     "Finished",
@@ -34,7 +34,11 @@ class Operation(StrEnum):
 
 
 class LookupFinished(msgspec.Struct, frozen=True):
-    """A lookup is over. Sizes are bytes, times seconds; ``ttl_s`` is negative when stale."""
+    """A lookup is over. Sizes are bytes, times seconds; ``ttl_s`` is negative when stale.
+
+    Tokens are those that making the answer took, 0: unknown; ``cost_usd`` what they cost, None:
+    nobody has said so (yet).
+    """
 
     outcome: Outcome
     served_by: str = ""
@@ -46,6 +50,10 @@ class LookupFinished(msgspec.Struct, frozen=True):
     origin: str = ""
     cost_ms: float = 0.0
     key_hash: str = ""
+    stale_reason: StaleReason | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
 
 
 class WaitFinished(msgspec.Struct, frozen=True):
@@ -89,3 +97,4 @@ class RequestFinished(msgspec.Struct, frozen=True):
     layer: Layer = Layer.RESULT
     served_by: str = ""
     bypass_reason: BypassReason | None = None
+    stale_reason: StaleReason | None = None

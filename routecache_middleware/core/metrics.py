@@ -39,6 +39,7 @@ __all__ = [
     "LOOKUPS",
     "LOOKUP_DURATION",
     "METRICS",
+    "NODES",
     "OTHER",
     "REQUESTS",
     "SAVED_COST",
@@ -216,6 +217,13 @@ BACKEND_UP: Final = Metric(
     (_LAYER,),
     "1 while reads and writes are let through to the coordinator, 0 while either is not.",
 )
+NODES: Final = Metric(
+    "routecache.nodes",
+    Kind.GAUGE,
+    "{node}",
+    (_LAYER,),
+    "Nodes that the coordinator uses; a ring leaves out those that are down.",
+)
 ENTRY_COUNT: Final = Metric(
     "routecache.entry.count",
     Kind.UP_DOWN,
@@ -275,7 +283,7 @@ SAVED_TIME: Final = Metric(
 
 METRICS: Final = (
     *(LOOKUPS, REQUESTS, LOOKUP_DURATION, WAIT_DURATION, FLIGHTS, STALE_RESPONSES, BYPASSES),
-    *(WRITES, WRITE_DURATION, ITEM_SIZE, ENTRY_AGE, BACKEND_ERRORS, BACKEND_UP),
+    *(WRITES, WRITE_DURATION, ITEM_SIZE, ENTRY_AGE, BACKEND_ERRORS, BACKEND_UP, NODES),
     *(ENTRY_COUNT, STORAGE_USAGE, STORAGE_LIMIT, EVICTIONS, INVALIDATIONS),
     *(SAVED_TOKENS, SAVED_COST, SAVED_TIME),
 )

@@ -23,6 +23,7 @@ __all__ = [
     "ResponseMode",
     "RoutingDecision",
     "Scope",
+    "StaleReason",
 ]
 
 Position = NewType("Position", int)
@@ -48,6 +49,14 @@ class Outcome(StrEnum):
     COALESCED = "coalesced"
     BYPASS = "bypass"
     ERROR = "error"
+
+
+class StaleReason(StrEnum):
+    """Why something may be served past its lifetime (RFC 5861, RFC 9111 section 5.2.1.2)."""
+
+    WHILE_REVALIDATE = "while_revalidate"
+    IF_ERROR = "if_error"
+    MAX_STALE = "max_stale"
 
 
 class MissReason(StrEnum):

@@ -40,12 +40,15 @@ class _Cell:
 
 
 class Ledger:
-    """Adds up what one layer has saved."""
+    """Adds up what one layer has saved; false while that is nothing."""
 
     __slots__ = ("_cells",)
 
     def __init__(self) -> None:
         self._cells: dict[str, dict[str, _Cell]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._cells)
 
     def served(self, entry: Entry, tenant: str) -> None:
         """An entry was used instead of making it anew."""

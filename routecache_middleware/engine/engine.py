@@ -283,7 +283,7 @@ class Engine(Judge):
             recorder.looked_up(layer, "none", _MISS, perf_counter() - began_s)
         if not span.is_watched:
             return Lookup(plan, outcome, self.table.position, "", entry)
-        span.finish(lookup_finished(plan, self.coordinator.name))
+        span.finish(lookup_finished(plan, self.coordinator.name, recorder.prices))
         return Lookup(plan, outcome, self.table.position, span.traceparent, entry)
 
     async def read(self, keys: Sequence[CacheKey]) -> Fetched:

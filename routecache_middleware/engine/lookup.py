@@ -1,12 +1,15 @@
 """What a lookup found, and what telemetry is told of it."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from routecache_middleware.core.events import LookupFinished
-from routecache_middleware.core.models import Entry, Outcome, Position
+from routecache_middleware.core.models import Entry, Outcome, Position, StaleReason
 from routecache_middleware.core.plan import Forward, Serve
+from routecache_middleware.core.prices import Prices
 
-__all__ = ["Lookup", "lookup_finished"]
+__all__ = ["Lookup", "lookup_finished", "stale_reason"]
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -27,17 +30,33 @@ class Lookup(msgspec.Struct, frozen=True):
     entry: Entry | None = None
 
 
-def lookup_finished(plan: Serve | Forward, served_by: str) -> LookupFinished:
+def lookup_finished(
+    plan: Serve | Forward, served_by: str, prices: Callable[[], Prices]
+) -> LookupFinished:
     """Return the record of a lookup that did not fail."""
     if isinstance(plan, Forward):
         return LookupFinished(Outcome.MISS, miss_reason=plan.reason)
+    entry, cost_usd = plan.entry, None
+    if entry.input_tokens or entry.output_tokens:
+        price = prices().find(entry.model_id)
+        cost_usd = price and price.usd(entry.input_tokens, entry.output_tokens)
     return LookupFinished(
         Outcome.STALE if plan.is_stale else Outcome.HIT,
         served_by,
-        item_size=len(plan.entry.body),
+        item_size=len(entry.body),
         ttl_s=plan.ttl_s,
         age_s=plan.age_s,
-        model_id=plan.entry.model_id,
-        origin=plan.entry.origin,
-        cost_ms=plan.entry.cost_ms,
+        model_id=entry.model_id,
+        origin=entry.origin,
+        cost_ms=entry.cost_ms,
+        stale_reason=stale_reason(plan) if plan.is_stale else None,
+        input_tokens=entry.input_tokens,
+        output_tokens=entry.output_tokens,
+        cost_usd=cost_usd,
     )
+
+
+def stale_reason(plan: Serve) -> StaleReason:
+    """Say why something stale may be served that is no stand-in for a failure."""
+    is_revalidated = -plan.ttl_s < plan.entry.stale_while_revalidate_s
+    return StaleReason.WHILE_REVALIDATE if is_revalidated else StaleReason.MAX_STALE

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.metrics import Metric
-from routecache_middleware.core.models import DiscardReason, Outcome
+from routecache_middleware.core.models import DiscardReason, Outcome, StaleReason
 from routecache_middleware.core.ports import Coordinator, LayerUsage
 from routecache_middleware.core.snapshot import MetricsSnapshot, Series
 from routecache_middleware.engine.engine import Engine
@@ -85,12 +85,12 @@ def _counted(recorder: Recorder, where: str) -> _Found:
             found_at = where if outcome in {Outcome.HIT, Outcome.STALE} else "none"
             yield from _some(metrics.LOOKUPS, count, layer.value, outcome.value, found_at)
         refreshed = counters.stale - counters.stale_if_error - counters.stale_max
-        for reason, count in (
-            ("while_revalidate", refreshed),
-            ("if_error", counters.stale_if_error),
-            ("max_stale", counters.stale_max),
+        for why, count in (
+            (StaleReason.WHILE_REVALIDATE, refreshed),
+            (StaleReason.IF_ERROR, counters.stale_if_error),
+            (StaleReason.MAX_STALE, counters.stale_max),
         ):
-            yield from _some(metrics.STALE_RESPONSES, count, layer.value, reason)
+            yield from _some(metrics.STALE_RESPONSES, count, layer.value, why.value)
         reasons = recorder.discard_reasons if layer is Layer.RESULT else Counter[str]()
         for ending, count in _writes(counters, reasons):
             yield from _some(metrics.WRITES, count, layer.value, where, ending)
@@ -118,6 +118,7 @@ def _measured(recorder: Recorder, where: str) -> _Found:
 
 def _held(coordinator: Coordinator) -> _Found:
     held, is_shared = coordinator.stats(), coordinator.is_shared
+    yield metrics.NODES, Series((coordinator.name,), held.nodes)
     yield from _usage(held.layers, coordinator.name, is_shared=is_shared)
     yield from _usage(held.near, NEAR, is_shared=False)
 
@@ -148,6 +149,8 @@ def _saved(recorder: Recorder) -> _Found:
     tokens: Counter[tuple[str, str]] = Counter()
     cost_usd: dict[str, float] = {}
     for layer, ledger in recorder.saved.items():
+        if not ledger:
+            continue
         rows = list(ledger.rows(layer, recorder.prices()))
         for row in rows:
             model = recorder.models.name(row.model)

@@ -23,6 +23,7 @@ from routecache_middleware.wiring.config import (
     load_settings,
     load_table,
 )
+from routecache_middleware.wiring.prices import load_prices
 
 __all__ = ["Gateway", "create_app"]
 
@@ -103,6 +104,7 @@ def _cache(
         url=configured_url(toml_path=toml_path, environ=environ),
         settings=settings,
         policy=load_policy(toml_path=toml_path, environ=environ),
+        prices=partial(load_prices, toml_path=toml_path, environ=environ),
     )
 
 

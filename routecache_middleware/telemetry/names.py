@@ -10,6 +10,8 @@ OpenTelemetry has no convention for caches (semantic-conventions#1747 is open), 
   because the Python constants are deprecated since the conventions left the main repository
   (semantic-conventions#3696), and their successors are still in development.
 - ``gen_ai.usage.*`` is absent on purpose: a hit is no inference, and backends price those numbers.
+- ``gen_ai.provider.name`` and ``gen_ai.response.id`` are absent too: in front of a gateway nobody
+  knows the first, and the second stands inside of an answer, which a hit does not read.
 - ``cache.*`` are Sentry's, the one published set for caches.
 - Everything else is ours, below ``routecache.``.
 """
@@ -35,8 +37,12 @@ __all__ = [
     "OUTCOME",
     "REASON_BYPASS",
     "REASON_MISS",
+    "REASON_STALE",
     "REQUEST_MODEL",
     "RESPONSE_MODEL",
+    "SAVED_COST",
+    "SAVED_INPUT_TOKENS",
+    "SAVED_OUTPUT_TOKENS",
     "SAVED_TIME",
     "SCHEMA_URL",
     "SCOPE_NAME",
@@ -72,10 +78,18 @@ LAYER: Final = "routecache.layer"
 """Where a hit was found, such as ``memory`` or ``redis``."""
 REASON_MISS: Final = "routecache.miss.reason"
 REASON_BYPASS: Final = "routecache.bypass.reason"
+REASON_STALE: Final = "routecache.stale.reason"
+"""``while_revalidate`` or ``max_stale``; of a request also ``if_error``."""
 ENTRY_AGE: Final = "routecache.entry.age"
 """Seconds, a float."""
 KEY_HASH: Final = "routecache.key.hash"
 """The first 16 hex digits of the keyed hash; never the key."""
+SAVED_INPUT_TOKENS: Final = "routecache.saved.input_tokens"
+"""Tokens that making the answer once took; on hits, where its usage was known. Also
+:data:`SAVED_OUTPUT_TOKENS`."""
+SAVED_OUTPUT_TOKENS: Final = "routecache.saved.output_tokens"
+SAVED_COST: Final = "routecache.saved.cost"
+"""US dollars that these tokens cost, where a price is known."""
 SAVED_TIME: Final = "routecache.saved.time"
 """Seconds that making the answer once took; on hits."""
 STORED: Final = "routecache.stored"
@@ -95,8 +109,12 @@ ATTRIBUTES: Final = frozenset(
         OUTCOME,
         REASON_BYPASS,
         REASON_MISS,
+        REASON_STALE,
         REQUEST_MODEL,
         RESPONSE_MODEL,
+        SAVED_COST,
+        SAVED_INPUT_TOKENS,
+        SAVED_OUTPUT_TOKENS,
         SAVED_TIME,
         STORED,
     }

@@ -187,6 +187,8 @@ class OtelObserver:
             attributes[names.LAYER] = record.served_by
         if record.bypass_reason is not None:
             attributes[names.REASON_BYPASS] = record.bypass_reason.value
+        if record.stale_reason is not None:
+            attributes[names.REASON_STALE] = record.stale_reason.value
         span.set_attributes(attributes)
 
 
@@ -250,6 +252,13 @@ def _lookup_attributes(record: LookupFinished) -> _Attributes:
         attributes[names.CACHE_TTL] = floor(record.ttl_s)
         attributes[names.ENTRY_AGE] = record.age_s
         attributes[names.SAVED_TIME] = record.cost_ms / 1000
+        if record.stale_reason is not None:
+            attributes[names.REASON_STALE] = record.stale_reason.value
+        if record.input_tokens or record.output_tokens:
+            attributes[names.SAVED_INPUT_TOKENS] = record.input_tokens
+            attributes[names.SAVED_OUTPUT_TOKENS] = record.output_tokens
+        if record.cost_usd is not None:
+            attributes[names.SAVED_COST] = record.cost_usd
     return attributes
 
 

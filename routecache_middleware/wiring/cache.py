@@ -36,7 +36,7 @@ from routecache_middleware.wiring.eligibility import Chooser, Eligible
 from routecache_middleware.wiring.explanations import Explains, Explanations
 from routecache_middleware.wiring.invalidation import Invalidations
 from routecache_middleware.wiring.nodes import Nodes
-from routecache_middleware.wiring.prices import load_prices
+from routecache_middleware.wiring.prices import LazyPrices, load_prices
 from routecache_middleware.wiring.records import (
     Records,
     checked_tags,
@@ -72,6 +72,7 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
         policy: CachePolicy | None = None,
         observers: Sequence[Observer] | None = None,
         clock: Clock | None = None,
+        prices: Callable[[], Prices] = load_prices,
     ) -> None:
         """Build a cache; opens nothing.
 
@@ -84,6 +85,8 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
             policy: What may be cached; None: likewise.
             observers: Who watches; None: OpenTelemetry spans and metrics.
             clock: Time; None: the system's.
+            prices: Reads what models cost, in a thread and not before that is asked for; by default
+                from the configuration file, and from LiteLLM's list.
 
         Raises:
             ConfigurationError: A setting or the URL is wrong, or a package it needs is missing.
@@ -106,6 +109,7 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
                 clock=clock,
             )
         )
+        self._prices = self.engine.recorder.prices = LazyPrices(prices)
         self._workers = self.engine.companion = WorkerStats(self.engine)
         self.explainer: Explains | None = None
         self._chooser = Chooser()
@@ -330,7 +334,7 @@ class RouteCache(Records, Invalidations, Nodes, Explanations):
         Raises:
             ConfigurationError: A price in the configuration makes no sense.
         """
-        return self.engine.recorder.savings(load_prices() if prices is None else prices)
+        return self.engine.recorder.savings(self._prices.load() if prices is None else prices)
 
     def shadow_report(self) -> ShadowReport:
         """Return what shadow mode has found out: what it would have served, and how it compared."""

@@ -8,7 +8,9 @@ LiteLLM's map is read from its package's file, when that is installed; LiteLLM i
 seconds to import, is not loaded.
 """
 
-from collections.abc import Mapping
+import logging
+import threading
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import Final
 import msgspec
 
 from routecache_middleware.core.checks import is_amount
-from routecache_middleware.core.prices import Price, Prices, litellm_prices
+from routecache_middleware.core.prices import NO_PRICES, Price, Prices, litellm_prices
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.config import found_in
 
-__all__ = ["load_prices"]
+__all__ = ["LazyPrices", "load_prices"]
+
+_logger = logging.getLogger("routecache")
 
 _MAP: Final = "model_prices_and_context_window_backup.json"
 _REMEDY: Final = (
@@ -54,6 +58,45 @@ def load_prices(
             )
         own[found.name] = Price(*map(float, pair))
     return Prices(own, _of_litellm())
+
+
+class LazyPrices:
+    """Prices that are read once, when somebody first asks, without keeping anybody waiting.
+
+    Args:
+        load: Reads them, which takes a while and may raise :class:`ConfigurationError`.
+    """
+
+    def __init__(self, load: Callable[[], Prices] = load_prices) -> None:
+        self._load = load
+        self._found = NO_PRICES
+        self._reader: threading.Thread | None = None
+
+    def __call__(self) -> Prices:
+        """Return what is known by now; the first call begins to read, in a thread."""
+        if self._reader is None:
+            self._reader = threading.Thread(
+                target=self._read, name="routecache-prices", daemon=True
+            )
+            self._reader.start()
+        return self._found
+
+    def load(self) -> Prices:
+        """Read them now.
+
+        Raises:
+            ConfigurationError: As for :func:`load_prices`.
+        """
+        found = self._load()
+        if self._found is NO_PRICES:  # a counter may not go back when somebody edits the file
+            self._found = found
+        return found
+
+    def _read(self) -> None:
+        try:
+            self.load()
+        except ConfigurationError as error:
+            _logger.warning("metrics have no costs: %s", error)
 
 
 @cache

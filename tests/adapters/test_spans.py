@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from routecache_middleware import RouteCache, RouteCacheMiddleware, Settings
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
+from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.telemetry import names
 from routecache_middleware.telemetry.otel import OtelObserver
 from tests.adapters.conftest import Gateway
@@ -21,14 +22,16 @@ from tests.support.chat import ask
 class Traced:
     """A gateway whose requests run in server spans, as an instrumented server makes them."""
 
-    def __init__(self, gateway: Gateway, app: ASGIApp, **options: object) -> None:
+    def __init__(
+        self, gateway: Gateway, app: ASGIApp, settings: Settings | None = None, **options: object
+    ) -> None:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self._tracer = provider.get_tracer("server")
         cache = RouteCache(
             url="memory://",
-            settings=Settings(),
+            settings=settings or Settings(),
             observers=[OtelObserver(tracer_provider=provider)],
             clock=gateway.clock,
         )
@@ -80,6 +83,48 @@ async def test_a_miss_then_a_hit(gateway: Gateway) -> None:
     assert link.context.span_id == missed.context.span_id
     assert link.context.trace_id == first.context.trace_id
     assert not traced.spans("cache.put result")
+
+
+async def test_a_hit_says_what_it_saved(gateway: Gateway) -> None:
+    traced = Traced(gateway, ScriptedApp())
+    traced.mw.cache.engine.recorder.prices = lambda: Prices({"m": Price(1, 2)})
+    for _ in range(2):
+        await fetch(traced)
+    hit = of(traced.spans("cache.get result")[1])
+    assert (hit["routecache.saved.input_tokens"], hit["routecache.saved.output_tokens"]) == (1, 2)
+    assert hit["routecache.saved.cost"] == pytest.approx(5e-6)
+    assert "routecache.stale.reason" not in hit
+    assert not any(name.startswith("gen_ai.usage") for name in hit), "backends would price it"
+
+
+@pytest.mark.parametrize(
+    ("directive", "window", "reason"),
+    [
+        (b"x", "result_stale_while_revalidate_s", "while_revalidate"),
+        (b"max-stale=100", "result_stale_if_error_s", "max_stale"),
+    ],
+)
+async def test_what_is_stale_says_why_it_may_be(
+    gateway: Gateway, directive: bytes, window: str, reason: str
+) -> None:
+    settings = Settings(result_ttl_s=10.0, **{window: 50.0})  # type: ignore[arg-type]
+    traced = Traced(gateway, ScriptedApp(), settings)
+    await fetch(traced)
+    gateway.clock.advance(12)
+    traced.exporter.clear()
+    await fetch(traced, headers=[KEY, (b"cache-control", directive)])
+    assert of(traced.spans("cache.get result")[0])["routecache.stale.reason"] == reason
+    assert of(traced.span("server"))["routecache.stale.reason"] == reason
+
+
+async def test_a_stand_in_for_a_failure_says_so(gateway: Gateway) -> None:
+    settings = Settings(result_ttl_s=10.0, result_stale_if_error_s=50.0)
+    traced = Traced(gateway, ScriptedApp(json_answer(), json_answer(b"{}", status=500)), settings)
+    await fetch(traced)
+    gateway.clock.advance(12)
+    traced.exporter.clear()
+    await fetch(traced)
+    assert of(traced.span("server"))["routecache.stale.reason"] == "if_error"
 
 
 async def test_what_a_refresh_stored_has_no_link(gateway: Gateway) -> None:

@@ -35,6 +35,7 @@ def test_a_new_cache_has_counted_nothing() -> None:
         "routecache.evictions",
         "routecache.flight.active",
         "routecache.invalidations",
+        "routecache.nodes",
     }
     assert snapshot.value(metrics.BACKEND_UP, "memory") == 1
     assert snapshot.workers == 1

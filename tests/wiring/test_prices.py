@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
-from routecache_middleware.core.prices import Price
+from routecache_middleware.core.prices import NO_PRICES, Price, Prices
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring import prices as module
-from routecache_middleware.wiring.prices import load_prices
+from routecache_middleware.wiring.prices import LazyPrices, load_prices
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,3 +74,42 @@ def test_without_the_list_there_are_no_prices(
         monkeypatch.setattr(module, "find_spec", lambda _, found=found: found)
         assert len(load_prices(environ={})) == 0
         module._of_litellm.cache_clear()
+
+
+def test_prices_are_read_once_without_keeping_anybody_waiting() -> None:
+    may_go_on, reads = threading.Event(), []
+
+    def load() -> Prices:
+        may_go_on.wait(10)
+        reads.append(threading.current_thread())
+        return Prices({"m": Price(len(reads))})
+
+    prices = LazyPrices(load)
+    assert prices() is prices() is NO_PRICES
+    may_go_on.set()
+    assert until(lambda: prices() is not NO_PRICES)
+    assert prices().find("m") == Price(1)
+    assert [thread is threading.main_thread() for thread in reads] == [False]
+    assert prices.load().find("m") == Price(2)
+    assert prices().find("m") == Price(1), "a counter may not go back"
+
+
+def test_prices_that_make_no_sense_cost_the_metrics_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def load() -> Prices:
+        raise ConfigurationError("m is no price")
+
+    prices = LazyPrices(load)
+    assert prices() is NO_PRICES
+    assert until(lambda: "m is no price" in caplog.text)
+    assert prices() is NO_PRICES
+    with pytest.raises(ConfigurationError):
+        prices.load()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    deadline_s = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    return condition()

@@ -14,7 +14,7 @@ from routecache_middleware.adapters.asgi.batch import look_up_items
 from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
-from routecache_middleware.adapters.asgi.heeding import heed, policy_forbids, request_of
+from routecache_middleware.adapters.asgi.heeding import cut, heed, policy_forbids, request_of
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
@@ -75,6 +75,7 @@ async def _understand(
     if head.unreadable is not None:
         return head.unreadable
     if head.refusal is not None and parts.routing is None:
+        await cut(parts, case, head, receive)
         return head.refusal
     began_s = perf_counter()
     body = await read_body(receive, engine.settings.max_request_bytes, case.messages)
@@ -184,7 +185,7 @@ async def _look_up(
 
 def _limits(parts: Parts, case: Case) -> Directives:
     """How old or stale an answer the client accepts; behind a gate none that is stale."""
-    if parts.gate is None or not case.directives.max_stale_s:
+    if parts.gate is None or case.directives.max_stale_s is None:
         return case.directives
     return dataclasses.replace(case.directives, max_stale_s=0.0)
 

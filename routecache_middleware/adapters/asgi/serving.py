@@ -9,15 +9,21 @@ from routecache_middleware.adapters.asgi.types import Message
 from routecache_middleware.core import cache_status
 from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.models import Entry, Outcome, ResponseMode
+from routecache_middleware.core.models import Entry, Outcome, ResponseMode, StaleReason
 from routecache_middleware.core.plan import Serve
 from routecache_middleware.engine.identify import Identified
+from routecache_middleware.engine.lookup import stale_reason
 
 __all__ = ["as_coalesced", "as_hit", "as_rescue", "body_for"]
 
 # Members of an Enum are slow to read from their class on Python 3.11: 75 ns each.
 _HIT = Outcome.HIT
 _RESULT = Layer.RESULT
+_DETAILS = {
+    StaleReason.WHILE_REVALIDATE: "stale-while-revalidate",
+    StaleReason.IF_ERROR: "stale-if-error",
+    StaleReason.MAX_STALE: "max-stale",
+}
 
 
 async def body_for(parts: Parts, case: Case, entry: Entry, found: Identified) -> bytes | None:
@@ -37,9 +43,8 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     """Return the response to a request whose answer was there; counts."""
     engine, stamp = parts.engine, case.stamp
     if plan.is_stale:
-        is_revalidated = -plan.ttl_s < plan.entry.stale_while_revalidate_s
-        why = "stale-while-revalidate" if is_revalidated else "max-stale"
-        engine.recorder.result.stale_max += not is_revalidated
+        why = stale_reason(plan)
+        engine.recorder.result.stale_max += why is StaleReason.MAX_STALE
         return _as_stale(parts, case, plan, body, mode, why)
     served_by = engine.coordinator.name
     stamp.cache_status = cache_status.hit(plan.ttl_s, served_by)
@@ -59,19 +64,20 @@ def as_rescue(
 ) -> list[Message]:
     """Return the response to a request that the app could not answer; counts."""
     parts.engine.recorder.result.stale_if_error += 1
-    return _as_stale(parts, case, plan, body, mode, "stale-if-error")
+    return _as_stale(parts, case, plan, body, mode, StaleReason.IF_ERROR)
 
 
 def _as_stale(  # noqa: PLR0917 - private, and always the same six
-    parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode, why: str
+    parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMode, why: StaleReason
 ) -> list[Message]:
     engine, stamp = parts.engine, case.stamp
-    stamp.cache_status = cache_status.hit(plan.ttl_s, why)
+    stamp.cache_status = cache_status.hit(plan.ttl_s, _DETAILS[why])
     stamp.outcome = Outcome.STALE
     engine.recorder.result.stale += 1
     engine.recorder.models.count(Outcome.STALE, case.model, case.dialect.verb)
     engine.recorder.saved_results.served(plan.entry, case.tenant)
-    engine.observer.request(RequestFinished(Outcome.STALE, _RESULT, engine.coordinator.name))
+    served_by = engine.coordinator.name
+    engine.observer.request(RequestFinished(Outcome.STALE, _RESULT, served_by, stale_reason=why))
     replay = engine.settings.replay
     return stored_answer(plan.entry, body, mode, plan.age_s, stamp, replay=replay)
 

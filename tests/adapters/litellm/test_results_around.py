@@ -11,6 +11,7 @@ import openai
 import pytest
 from litellm.caching.caching import Cache
 
+from routecache_middleware.core.metrics import REQUESTS
 from routecache_middleware.core.models import Outcome
 from tests.adapters.litellm.asking import (
     Asking,
@@ -271,6 +272,15 @@ async def test_calls_are_counted_once(asking: Asking) -> None:
         await asking.kept(1)
     stats = asking.hub.cache.stats().result
     assert (stats.hits, stats.misses, stats.writes, stats.entries) == (2, 1, 1, 1)
+    counted = asking.hub.cache.metrics()
+    assert counted.value(REQUESTS, "openai/gpt-4o", "chat", "hit") == 2
+    assert counted.value(REQUESTS, "openai/gpt-4o", "chat", "miss") == 1
+    await asking.chat(cache={"no-cache": True, "no-store": True})
+    await embed(asking, "one", "two")
+    counted = asking.hub.cache.metrics()
+    assert counted.value(REQUESTS, "openai/gpt-4o", "chat", "bypass") == 1
+    assert counted.value(REQUESTS, "openai/e", "embeddings") == 1  # of two inputs
+    assert counted.value(REQUESTS) == 5
 
 
 def test_clients_of_providers_are_installed() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from routecache_middleware.adapters.litellm import hub as hubs
 from routecache_middleware.adapters.litellm.options import configure
+from routecache_middleware.core.metrics import REQUESTS
+from routecache_middleware.core.prices import NO_PRICES
 from tests.adapters.litellm.provider import Answer, Provider
 from tests.adapters.litellm.threads import Callers, apart, at_once, in_thread, tidy
 
@@ -69,6 +71,10 @@ def test_twenty_equal_calls_make_one_provider_call(
     found = callers.cache.stats().result
     assert (found.misses, found.coalesced + found.hits) == (1, 19)
     assert found.writes == 1
+    counted = callers.cache.metrics()
+    assert counted.value(REQUESTS) == 20
+    assert counted.value(REQUESTS, "openai/gpt-4o", "chat", "coalesced") == found.coalesced
+    assert callers.cache.savings(NO_PRICES).requests == 19  # what was shared, as well
 
 
 def test_calls_through_a_router_share_as_well(install: Install) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from routecache_middleware import CachePolicy, LLMRequest, RouteCache, Settings
 from routecache_middleware.adapters.litellm import hub as hubs
+from routecache_middleware.core.metrics import REQUESTS
 from routecache_middleware.core.override import Override
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.litellm.provider import Answer, Provider, ToolCall
@@ -70,6 +71,11 @@ def test_a_model_is_not_cached(install: Install) -> None:
     callers.chat()
     callers.stored(1)
     assert is_hit(callers.chat())
+    found = callers.cache.metrics()
+    assert found.value(REQUESTS, "openai/live", "chat", "bypass") == 2
+    assert found.value(REQUESTS, "openai/gpt-4o", "chat", "miss") == 1
+    assert found.value(REQUESTS, "openai/gpt-4o", "chat", "hit") == 1
+    assert found.value(REQUESTS) == 4
 
 
 def test_behind_a_router_the_name_that_the_caller_used_counts(install: Install) -> None:

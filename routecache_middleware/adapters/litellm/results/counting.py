@@ -68,4 +68,6 @@ class Counting:
     def _report(self, call: Call, finished: RequestFinished) -> None:
         if not call.is_reported:
             call.is_reported = True
+            models = self._engine.recorder.models
+            models.count(finished.outcome, call.record.model, call.api.verb)
             self._engine.observer.request(finished)

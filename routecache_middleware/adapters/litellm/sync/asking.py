@@ -22,7 +22,7 @@ def look_up_now(engine: Engine, query: Query) -> Lookup | None:
     """Look up without waiting; None where that cannot be."""
     if query.former or query.asked is not NO_DIRECTIVES:
         return None
-    return engine.lookup_now(_RESULT, query.key, model=query.model)
+    return engine.lookup_now(_RESULT, query.key, model=query.model, verb=query.verb)
 
 
 def look_up(engine: Engine, query: Query) -> Coroutine[Any, Any, Lookup]:
@@ -32,6 +32,7 @@ def look_up(engine: Engine, query: Query) -> Coroutine[Any, Any, Lookup]:
         query.key,
         asked=query.asked,
         model=query.model,
+        verb=query.verb,
         former=query.former,
         tenant=query.tenant,
     )

@@ -129,7 +129,7 @@ class SyncDoor:
         asked = recalled or self._understand(kwargs)
         if not isinstance(asked, Asked) or not isinstance(call_id, str):
             if isinstance(asked, BypassReason):
-                self._count_bypass(asked, call_id)
+                self._count_refused(asked, kwargs, call_id)
             return None
         started_s, is_error, position = time.monotonic(), False, self._lane.position()
         if asked.may_look_up:
@@ -139,7 +139,7 @@ class SyncDoor:
                 return answer
             if isinstance(found.plan, Serve) and not asked.may_serve:
                 self._engine.recorder.shadow_hits += 1
-                self._count_bypass(BypassReason.SHADOW, call_id)
+                self._count_shadow(asked, call_id)
                 return None  # and no ticket: a cache that serves would have left it as it was
             is_error, position = found.outcome is Outcome.ERROR, found.position
         ticket = Ticket(
@@ -151,9 +151,9 @@ class SyncDoor:
                 return answer
         self._tickets.add(kwargs, ticket)
         if self._engine.mode is Mode.SHADOW:
-            self._count_bypass(BypassReason.SHADOW, call_id)
+            self._count_shadow(asked, call_id)
         else:
-            self._count(Outcome.ERROR if is_error else Outcome.MISS, call_id)
+            self._count(Outcome.ERROR if is_error else Outcome.MISS, asked, call_id)
         return None
 
     def _understand(self, kwargs: Kwargs) -> Asked | BypassReason | None:
@@ -172,8 +172,7 @@ class SyncDoor:
             return None
         answer = self._rules.answer(asked, found.plan.entry)
         if answer is not None:
-            self._count(Outcome.HIT, call_id, found.plan)
-            self._engine.recorder.saved_results.served(found.plan.entry, asked.query.tenant)
+            self._count(Outcome.HIT, asked, call_id, found.plan)
         return answer
 
     def _share(self, ticket: Ticket, call: object, call_id: str) -> Any:
@@ -215,22 +214,22 @@ class SyncDoor:
 
     def _follow(self, asked: Asked, flight: Flight, until_s: float, call_id: str) -> Any:
         waiting = self._engine.observer.begin(
-            Operation.WAIT, Layer.RESULT.value, model=asked.query.model
+            Operation.WAIT, Layer.RESULT.value, model=asked.query.model, verb=asked.query.verb
         )
-        answer, origin = None, ""
+        answer, plan, origin = None, None, ""
         try:
             flight.wait(until_s)
             entry = flight.entry
             if entry is not None:
                 origin = entry.origin
-                plan = self._lane.judge(asked.query, entry)
-                if isinstance(plan, Serve):
-                    answer = self._rules.answer(asked, entry)
+                judged = self._lane.judge(asked.query, entry)
+                if isinstance(judged, Serve):
+                    plan, answer = judged, self._rules.answer(asked, entry)
         finally:
             outcome = Outcome.ERROR if answer is None else Outcome.COALESCED
             waiting.finish(WaitFinished(outcome, origin))
         if answer is not None:
-            self._count(Outcome.COALESCED, call_id)
+            self._count(Outcome.COALESCED, asked, call_id, plan)
         return answer
 
     # -- after the call
@@ -285,15 +284,29 @@ class SyncDoor:
 
     # -- telling
 
-    def _count(self, outcome: Outcome, call_id: str, plan: Serve | None = None) -> None:
-        self._engine.recorder.result.count(outcome)
+    def _count(
+        self, outcome: Outcome, asked: Asked, call_id: str, plan: Serve | None = None
+    ) -> None:
+        recorder, query = self._engine.recorder, asked.query
+        recorder.result.count(outcome)
+        recorder.models.count(outcome, query.model, query.verb)
         self._engine.observer.request(RequestFinished(outcome))
         record = self._outcomes.of(call_id)
         record.outcome = outcome
         if plan is not None:
+            recorder.saved_results.served(plan.entry, query.tenant)
             record.age_s, record.ttl_s = plan.age_s, plan.ttl_s
 
-    def _count_bypass(self, reason: BypassReason, call_id: object) -> None:
+    def _count_shadow(self, asked: Asked, call_id: str) -> None:
+        query = asked.query
+        self._count_bypass(BypassReason.SHADOW, query.model, query.verb, call_id)
+
+    def _count_refused(self, reason: BypassReason, kwargs: Kwargs, call_id: object) -> None:
+        model, verb = kwargs.get("model"), self._rules.verb(call_type_of(kwargs))
+        self._count_bypass(reason, model if isinstance(model, str) else "", verb, call_id)
+
+    def _count_bypass(self, reason: BypassReason, model: str, verb: str, call_id: object) -> None:
+        self._engine.recorder.models.count(Outcome.BYPASS, model, verb)
         self._engine.recorder.bypassed(reason)
         self._engine.observer.request(RequestFinished(Outcome.BYPASS, bypass_reason=reason))
         record = self._outcomes.of(call_id)

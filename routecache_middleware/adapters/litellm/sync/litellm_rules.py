@@ -72,6 +72,7 @@ class LiteLLMRules:
                 former=keys.former,
                 tenant=tenant,
                 model=identified.model,
+                verb=api.verb,
                 asked=controls.directives,
             ),
             form=identified.parsed.shape,
@@ -83,6 +84,11 @@ class LiteLLMRules:
             is_routed=is_routed(api, kwargs),
             request=_Request(identified, controls, held),
         )
+
+    def verb(self, call_type: str) -> str:
+        """Return what telemetry calls such a call; empty for one that is not cached."""
+        api = sync_api_of(call_type)
+        return "" if api is None else api.verb
 
     def keep(
         self, asked: Asked, result: object, position: Position, duration_ms: float

@@ -15,4 +15,5 @@ class Query(msgspec.Struct, frozen=True):
     former: tuple[CacheKey, ...] = ()
     tenant: str = ""
     model: str = ""
+    verb: str = ""
     asked: Directives = NO_DIRECTIVES

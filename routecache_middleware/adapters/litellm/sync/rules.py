@@ -49,6 +49,9 @@ class Rules(Protocol):
     def ask(self, kwargs: Kwargs, call_type: str) -> Asked | BypassReason | None:
         """Understand a request; None: there is nothing to say about it."""
 
+    def verb(self, call_type: str) -> str:
+        """Return ``gen_ai.operation.name`` of such a call; empty for one that is not cached."""
+
     def keep(
         self, asked: Asked, result: object, position: Position, duration_ms: float
     ) -> Entry | DiscardReason:
