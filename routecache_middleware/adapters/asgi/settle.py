@@ -82,6 +82,8 @@ async def settle(
     # What was invalidated meanwhile could never be served, but would push out what can be.
     if not engine.is_current(key, entry):
         return 0.0
+    if key == case.key:
+        leader.kept = entry
     if engine.coordinator.is_shared:
         return await _store(parts, case, key, entry, lease=lease, late=late)
     await engine.put(key, entry, verb=case.dialect.verb)
