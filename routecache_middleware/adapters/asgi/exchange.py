@@ -24,7 +24,7 @@ from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.misses import count_miss
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
-from routecache_middleware.adapters.asgi.refresh import refresh
+from routecache_middleware.adapters.asgi.refresh import nowhere, refresh, stays
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
 from routecache_middleware.adapters.asgi.rescue import Rescue, rescue_for, saved_by
 from routecache_middleware.adapters.asgi.rest import call_for
@@ -131,7 +131,7 @@ class Exchange:
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
         if answer is not None:
             if case.is_stale:
-                refresh(self._parts, case)
+                refresh(self._parts, case, self._remake)
             for message in answer:
                 await self._send(message)
             return
@@ -141,6 +141,10 @@ class Exchange:
             await self._bypass(case.bypass or BypassReason.INTERNAL_ERROR)
         else:
             await self._fly(case.proceed)
+
+    async def _remake(self, case: Case) -> None:
+        again = Exchange(self._parts, case.dialect, case.scope, stays, nowhere, case=case)
+        await again.refresh()
 
     async def refresh(self) -> None:
         """Make the answer anew, for nobody in particular, unless somebody is at it already."""
