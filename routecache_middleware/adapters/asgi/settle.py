@@ -62,14 +62,7 @@ async def settle(
     """
     engine, found = parts.engine, case.found
     assert found is not None  # noqa: S101 - what could not be read is not led
-    reason, judgement = _objection(parts, case, leader, state), Judgement()
-    if reason is None:
-        judgement = await _judge(parts, case, found.parsed, leader.live.body())
-        reason = plan_store(judgement, found.parsed, _policy(parts, case).policy)
-        if not (leader.live.is_complete or judgement.is_ended):
-            reason = DiscardReason.INCOMPLETE
-        elif case.shadow is not None and judgement.discard is None:
-            await _compare(parts, case.shadow, leader.live.body())
+    reason, judgement = await _verdict(parts, case, leader, state, found.parsed)
     if reason is not None:
         engine.recorder.discarded(reason)
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
@@ -85,10 +78,27 @@ async def settle(
     # What was invalidated meanwhile could never be served, but would push out what can be.
     if not engine.is_current(key, entry):
         return 0.0
+    if key == case.key:
+        leader.kept = entry
     if engine.coordinator.is_shared:
         return await _store(parts, case, key, entry, lease=lease, late=late)
     await engine.put(key, entry, verb=case.dialect.verb)
     return 0.0
+
+
+async def _verdict(
+    parts: Parts, case: Case, leader: Leader, state: RouteCacheState, parsed: ParsedRequest
+) -> tuple[DiscardReason | None, Judgement]:
+    """Say why an answer may not be kept, or what is in it; in shadow mode compares it first."""
+    reason = _objection(parts, case, leader, state)
+    if reason is not None:
+        return reason, Judgement()
+    judgement = await _judge(parts, case, parsed, leader.live.body())
+    if not (leader.live.is_complete or judgement.is_ended):
+        return DiscardReason.INCOMPLETE, judgement
+    if case.shadow is not None and judgement.discard is None:
+        await _compare(parts, case.shadow, leader.live.body())
+    return plan_store(judgement, parsed, _policy(parts, case).policy), judgement
 
 
 async def _store(
