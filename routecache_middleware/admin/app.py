@@ -4,7 +4,9 @@ It is an ASGI application of its own, to be mounted in a gateway or served by ``
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from routecache_middleware.admin.access import Authorize, authorizer
 from routecache_middleware.admin.assets import Assets
 from routecache_middleware.admin.door import Door, principal_of
+from routecache_middleware.admin.keeper import Keeper
 from routecache_middleware.admin.openapi import document
 from routecache_middleware.admin.parameters import WrongParameterError, checked
 from routecache_middleware.admin.replies import reply
@@ -63,7 +66,11 @@ def create_admin(
     services = Services(cache=cache, settings=settings, sections=sections or {}, load=load)
     routes = [Route(row.path, _Endpoint(row, services), methods=[row.method]) for row in ROUTES]
     routes.append(Route("/openapi.json", _document, methods=["GET"]))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _refuse},
+        lifespan=partial(_life, services.keeper),
+    )
     return Door(
         app,
         authorize=authorize,
@@ -93,6 +100,7 @@ class _Endpoint:
     async def _answer(self, request: Request) -> Answer:
 
         row, principal = self._row, principal_of(request.scope)
+        self._services.keeper.start()  # mounted, it is told of no start
         if row.changes and not principal.may_change:
             return refused(403, "this token may look, and change nothing")
         try:
@@ -133,6 +141,14 @@ async def _read_body(request: Request, most_bytes: int) -> Mapping[str, object] 
     if not isinstance(found, dict):
         return refused(400, "the body has to be a JSON object")
     return found
+
+
+@asynccontextmanager
+async def _life(keeper: Keeper, _: Starlette) -> AsyncIterator[None]:
+    """Keep the history from the server's start to its end."""
+    keeper.start()
+    yield
+    keeper.stop()
 
 
 async def _document(request: Request) -> Response:  # noqa: ARG001 - as routes are called

@@ -1,7 +1,9 @@
 """Making a response of an answer."""
 
+from collections.abc import AsyncIterator
+
 import msgspec
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from routecache_middleware.admin.values import Answer
 
@@ -13,6 +15,9 @@ _UNAUTHORISED = 401
 def reply(answer: Answer) -> Response:
     """Return the response."""
     body = answer.body
+    if isinstance(body, AsyncIterator):
+        fields = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(body, answer.status, fields, answer.content_type)
     content = body.encode() if isinstance(body, str) else msgspec.json.encode(body)
     headers = {"cache-control": "no-store"}
     if answer.status == _UNAUTHORISED:

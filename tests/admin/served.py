@@ -10,6 +10,7 @@ import sys
 import uvicorn
 
 from routecache_middleware import ModelMetadata, RouteCache
+from routecache_middleware.admin import live
 from tests.admin.kit import Admin, explaining, quiet_cache
 
 
@@ -25,6 +26,7 @@ async def fill(cache: RouteCache) -> None:
 
 
 async def main() -> None:
+    live._LASTS = 1  # a stream that ends when it has said something
     async with quiet_cache() as cache:
         await fill(cache)
         middleware = explaining(cache)
