@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from routecache_middleware.admin.access import Authorize, authorizer
 from routecache_middleware.admin.assets import Assets
@@ -46,8 +46,10 @@ def create_admin(
     is_local: bool = False,
     load: Load | None = None,
     sections: Sections | None = None,
-) -> ASGIApp:
+) -> Door:
     """Return an ASGI application that serves :data:`.routes.ROUTES` and the dashboard.
+
+    Its history begins with the server's start, or, where it is mounted, with the first request.
 
     Args:
         cache: What it is about; it is not closed from here.
@@ -77,6 +79,7 @@ def create_admin(
         settings=settings,
         assets=Assets(),
         monotonic_s=cache.engine.clock.monotonic_s,
+        stop=services.live.stop,
     )
 
 

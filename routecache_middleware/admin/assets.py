@@ -20,6 +20,7 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "/assets/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
     "/assets/live.js": ("live.js", "text/javascript; charset=utf-8"),
     "/assets/tables.js": ("tables.js", "text/javascript; charset=utf-8"),
+    "/assets/words.js": ("words.js", "text/javascript; charset=utf-8"),
     "/assets/echarts.min.js": ("vendor/echarts.min.js", "text/javascript; charset=utf-8"),
 }
 """Path to file and media type."""

@@ -1,7 +1,8 @@
 """The door of the administration app: what happens to a request before it reaches an endpoint.
 
 Nothing is looked for before it is known who asks, so that who may not ask learns nothing: not even
-which paths there are. The page itself, which holds no data, is for everybody.
+which paths there are. The page itself, which holds no data, is for everybody, and so is whether
+whoever asks for it would be let in as it is.
 
 A browser sends no credential by itself: the page adds the token to each request. Where no token is
 needed, on the machine itself, any page in a browser there could ask; so whatever a browser says
@@ -27,6 +28,7 @@ __all__ = ["PRINCIPAL", "Door"]
 PRINCIPAL: Final = "routecache.admin.principal"
 """Where the scope says who asks."""
 
+_SIGN: Final = "/assets/door.json"  # the page asks whether to ask for a token
 _FAILURES_PER_S: Final = 0.5
 _FAILURES: Final = 30.0
 _BURST_S: Final = 4.0
@@ -51,7 +53,11 @@ _HEADERS: Final = (
 
 
 class Door:
-    """Around the app; immutable, but for what it remembers of how often callers came."""
+    """Around the app; immutable, but for what it remembers of how often callers came.
+
+    Attributes:
+        stop: Ends live streams at once: call it when the server stops, so that it need not wait.
+    """
 
     def __init__(
         self,
@@ -61,12 +67,14 @@ class Door:
         settings: AdminSettings,
         assets: Assets,
         monotonic_s: Callable[[], float],
+        stop: Callable[[], None],
     ) -> None:
         self._app = app
         self._authorize = authorize
         self._settings = settings
         self._assets = assets
         self._monotonic_s = monotonic_s
+        self.stop = stop
         rate_per_s = settings.requests_per_s
         self._requests = Limiter(rate_per_s, max(1.0, rate_per_s * _BURST_S))
         self._failures = Limiter(_FAILURES_PER_S, _FAILURES)
@@ -78,9 +86,14 @@ class Door:
             return
         send, kept = _Guarded(send), _Kept(receive)
         request = Request(scope, kept)
-        asset = self._assets.find(scope["method"], local_path(scope))
+        path = local_path(scope)
+        asset = self._assets.find(scope["method"], path)
         if asset is not None:
             await asset(scope, receive, send)
+            return
+        if path == _SIGN:
+            found = await self._authorize(request)
+            await reply(Answer({"open": not isinstance(found, Answer)}))(scope, receive, send)
             return
         answer = await self._admitted(request)
         if answer is None:

@@ -87,6 +87,10 @@ class Keeper:
             if self._is_shared and now_s - self._written_s >= _WRITE_S:
                 self._written_s = now_s
                 await self._within(self._write(now_s))
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all go on who wait for the next snapshot."""
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)

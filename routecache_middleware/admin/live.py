@@ -30,6 +30,7 @@ class Live:
 
     def __init__(self, cache: RouteCache, keeper: Keeper) -> None:
         self.streams = 0
+        self._is_over = False
         self._cache = cache
         self._keeper = keeper
 
@@ -48,6 +49,11 @@ class Live:
             coordinator=self._cache.engine.coordinator.name,
         )
 
+    def stop(self) -> None:
+        """End all streams: the server stops."""
+        self._is_over = True
+        self._keeper.wake()
+
     async def events(self, window: str, since_s: int) -> AsyncIterator[bytes]:
         """Yield frames, each as one event."""
         self.streams += 1
@@ -55,6 +61,8 @@ class Live:
             for number in range(_LASTS):
                 if number or self._keeper.history.latest is None:
                     await self._keeper.changed(_WAIT_S)
+                if self._is_over:
+                    return
                 made = self.frame(window, since_s)
                 if made.points:  # the last one is not over yet, so it is told again
                     since_s = made.points[-1].t

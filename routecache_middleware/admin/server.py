@@ -5,8 +5,8 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from starlette.types import ASGIApp
 
+from routecache_middleware.admin.door import Door
 from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
@@ -17,7 +17,7 @@ _DRAIN_S = 2
 
 
 async def serve(
-    app: ASGIApp, cache: RouteCache, settings: AdminSettings, *, started: Callable[[str], None]
+    app: Door, cache: RouteCache, settings: AdminSettings, *, started: Callable[[str], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; the cache is open meanwhile.
 
@@ -35,7 +35,8 @@ async def serve(
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", timeout_graceful_shutdown=_DRAIN_S
     )
-    server = _Server(config, lambda: started(f"http://{shown}:{listener.getsockname()[1]}"))
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    server = _Server(config, started=lambda: started(url), stopping=app.stop)
     # The server raises a signal again once it has stopped; that is then no reason to die of it.
     before = {number: signal.signal(number, _stay) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -48,17 +49,25 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started."""
+    """Says when it has started, and that it is about to stop."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, started: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._tell = started
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
         if self.started:
             self._tell()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, and let nobody wait for streams that have no end."""
+        self._stopping()
+        await super().shutdown(sockets)
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -26,7 +26,7 @@ async def fill(cache: RouteCache) -> None:
 
 
 async def main() -> None:
-    live._LASTS = 1  # a stream that ends when it has said something
+    vars(live)["_LASTS"] = 1  # a stream that ends when it has said something
     async with quiet_cache() as cache:
         await fill(cache)
         middleware = explaining(cache)

@@ -22,7 +22,7 @@ def snapshot(factor: int) -> MetricsSnapshot:
     hits = bucketed(metrics.LOOKUP_DURATION, *[0.0002] * (8 * factor))
     waits = bucketed(metrics.WAIT_DURATION, *[0.3] * (2 * factor))
     writes = bucketed(metrics.WRITE_DURATION, *[0.02] * factor)
-    found = {
+    found: dict[Metric, list[tuple[tuple[str, ...], float]]] = {
         metrics.LOOKUPS: [
             (("result", "hit", "redis"), 8),
             (("result", "stale", "redis"), 2),

@@ -201,7 +201,7 @@ async def test_the_app_keeps_it_from_the_servers_start_to_its_end() -> None:
             told.append(message["type"])
 
         messages.put_nowait({"type": "lifespan.startup"})
-        running = asyncio.ensure_future(admin.app({"type": "lifespan"}, messages.get, send))  # type: ignore[arg-type]
+        running = asyncio.ensure_future(admin.app({"type": "lifespan"}, messages.get, send))
         await asyncio.sleep(0.01)
         assert told == ["lifespan.startup.complete"]
         messages.put_nowait({"type": "lifespan.shutdown"})
