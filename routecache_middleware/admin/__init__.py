@@ -1,5 +1,7 @@
-"""The administration API: statistics, the state of the cluster, and invalidation, over HTTP."""
+"""The administration app: statistics, explanations, invalidation and the dashboard, over HTTP."""
 
+from routecache_middleware.admin.access import Principal
 from routecache_middleware.admin.app import create_admin
+from routecache_middleware.admin.settings import AdminSettings
 
-__all__ = ["create_admin"]
+__all__ = ["AdminSettings", "Principal", "create_admin"]

@@ -1,78 +1,149 @@
-"""The administration API as an ASGI application.
+"""The administration app: statistics, explanations and invalidation over HTTP, and the dashboard.
 
-Who may use it is for whoever mounts it to say: ``authorize`` is asked before each request, and
-without one there is no application.
+It is an ASGI application of its own, to be mounted in a gateway or served by ``routecache admin``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from routecache_middleware.admin.routes import ROUTES, View
+from routecache_middleware.admin.access import Authorize, authorizer
+from routecache_middleware.admin.assets import Assets
+from routecache_middleware.admin.door import Door, principal_of
+from routecache_middleware.admin.openapi import document
+from routecache_middleware.admin.parameters import WrongParameterError, checked
+from routecache_middleware.admin.replies import reply
+from routecache_middleware.admin.routes import ROUTES, Row
+from routecache_middleware.admin.services import Load, Services
+from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.admin.values import Answer, Asked, Sections, refused
 from routecache_middleware.wiring.cache import RouteCache
+from routecache_middleware.wiring.config import load_table
 
-__all__ = ["Authorize", "create_admin"]
+__all__ = ["create_admin"]
 
-Authorize = Callable[[Any], Awaitable[Answer | None]]
-"""Is given Starlette's request, and returns how it is refused, or None."""
+_JSON: Final = "application/json"
 
-_MAX_BODY_BYTES = 65_536
+_logger = logging.getLogger("routecache.admin")
 
 
 def create_admin(
-    cache: RouteCache, *, authorize: Authorize, sections: Sections | None = None
-) -> Any:
-    """Return a Starlette application that serves :data:`.routes.ROUTES`.
+    cache: RouteCache,
+    *,
+    settings: AdminSettings | None = None,
+    authorize: Authorize | None = None,
+    is_local: bool = False,
+    load: Load | None = None,
+    sections: Sections | None = None,
+) -> ASGIApp:
+    """Return an ASGI application that serves :data:`.routes.ROUTES` and the dashboard.
 
     Args:
         cache: What it is about; it is not closed from here.
-        authorize: Decides who may use it.
+        settings: Its own; None: ``[routecache.admin]`` and ``ROUTECACHE_ADMIN_...``.
+        authorize: Decides who may use it, instead of the settings' tokens.
+        is_local: Without a token, let in whoever asks from this very machine. Only for servers that
+            listen on a loopback address.
+        load: What ``POST /warm`` asks about a model.
         sections: Further parts of the statistics.
+
+    Raises:
+        ConfigurationError: Nobody says who may use it, or a setting is wrong.
     """
-    from starlette.applications import Starlette  # noqa: PLC0415 - only who mounts it needs it
-    from starlette.routing import Route  # noqa: PLC0415 - as above
+    settings = load_table(AdminSettings, "admin") if settings is None else settings
+    authorize = authorizer(settings, is_local=is_local) if authorize is None else authorize
+    services = Services(cache=cache, settings=settings, sections=sections or {}, load=load)
+    routes = [Route(row.path, _Endpoint(row, services), methods=[row.method]) for row in ROUTES]
+    routes.append(Route("/openapi.json", _document, methods=["GET"]))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+    return Door(
+        app,
+        authorize=authorize,
+        settings=settings,
+        assets=Assets(),
+        monotonic_s=cache.engine.clock.monotonic_s,
+    )
 
-    routes = [
-        Route(row.path, _Endpoint(row.view, cache, authorize, sections or {}), methods=[row.method])
-        for row in ROUTES
-    ]
-    return Starlette(routes=routes)
 
-
-@dataclass(frozen=True)
 class _Endpoint:
-    """One view behind the door."""
+    """One endpoint behind the door."""
 
-    view: View
-    cache: RouteCache
-    authorize: Authorize
-    sections: Sections = field(default_factory=dict)
+    def __init__(self, row: Row, services: Services) -> None:
+        self._row = row
+        self._services = services
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from starlette.requests import Request  # noqa: PLC0415 - as above
-        from starlette.responses import Response  # noqa: PLC0415 - as above
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
 
         request = Request(scope, receive)
-        answer = await self.authorize(request) or await self._answer(request)
-        response = Response(
-            msgspec.json.encode(answer.body),
-            answer.status,
-            {"cache-control": "no-store"},
-            "application/json",
-        )
-        await response(scope, receive, send)
-
-    async def _answer(self, request: Any) -> Answer:
-        body = await request.body()
-        if len(body) > _MAX_BODY_BYTES:
-            return refused(413, "the body is too large")
         try:
-            found = msgspec.json.decode(body) if body else {}
-        except msgspec.DecodeError:
-            found = None
-        if not isinstance(found, Mapping):
-            return refused(400, "the body has to be a JSON object")
-        return await self.view(Asked(cache=self.cache, sections=self.sections, body=found))
+            answer = await self._answer(request)
+        except Exception as error:  # noqa: BLE001 - its text may hold anything, so it goes nowhere
+            _logger.warning("%s failed with %s", self._row.path, type(error).__name__)
+            answer = refused(500, f"it failed with {type(error).__name__}; nothing more is said")
+        await reply(answer)(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Answer:
+
+        row, principal = self._row, principal_of(request.scope)
+        if row.changes and not principal.may_change:
+            return refused(403, "this token may look, and change nothing")
+        try:
+            query = checked(row.query, request.query_params.multi_items())
+        except WrongParameterError as error:
+            return refused(400, str(error))
+        body = {} if row.body is None else await _read_body(request, row.most_bytes)
+        if isinstance(body, Answer):
+            return body
+        return await row.view(
+            Asked(
+                services=self._services,
+                body=body,
+                query=query,
+                path=request.path_params,
+                accept=request.headers.get("accept", ""),
+                who=principal.name,
+                client=request.client.host if request.client is not None else "",
+            )
+        )
+
+
+async def _read_body(request: Request, most_bytes: int) -> Mapping[str, object] | Answer:
+    """Return what a request carries, or how it is refused."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != _JSON:
+        return refused(415, f"send the body as {_JSON}")
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most_bytes:
+            return refused(413, "the body is too large")
+        pieces.append(piece)
+    try:
+        found: object = msgspec.json.decode(b"".join(pieces))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        return refused(400, "the body has to be a JSON object")
+    return found
+
+
+async def _document(request: Request) -> Response:  # noqa: ARG001 - as routes are called
+
+    return reply(Answer(document()))
+
+
+async def _refuse(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+    """Say in the app's own shape that there is no such path or method."""
+    if not isinstance(error, HTTPException):  # nobody registers it for others
+        raise error
+    response = reply(refused(error.status_code, str(error.detail)))
+    response.headers.update(error.headers or {})
+    return response

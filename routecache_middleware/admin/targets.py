@@ -7,6 +7,7 @@
     {"tenant": "t"}   {"tag": "x"}   {"layer": "result"}   {"all": true}
     {"query": "<hash>", "tenant": "t"}                     one decision
     {"query": "<hash>", "model": "m", "tenant": "t"}       one answer
+    {"entry": "<id>"}                                      one entry that was listed
 
 and besides ``older_than`` (Unix seconds), ``router_version``, and ``dry_run``, which is true
 unless the request says false.
@@ -19,13 +20,24 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TypedDict
 
-from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.invalidation import (
+    ALL,
+    InvalidationRow,
+    key_scope,
+    layer_scope,
+    model_scope,
+    tag_scope,
+    tenant_model_scope,
+    tenant_scope,
+)
+from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
+from routecache_middleware.core.models import Entry, Scope
 from routecache_middleware.core.reports import InvalidationReport
 from routecache_middleware.wiring.cache import RouteCache
 
 __all__ = ["Target", "WrongTargetError", "read_target"]
 
-_TARGETS = ("all", "layer", "model", "query", "tag", "tenant")
+_TARGETS = ("all", "entry", "layer", "model", "query", "tag", "tenant")
 _CONDITIONS = ("dry_run", "older_than", "router_version")
 _COMBINED = ({"model", "tenant"}, {"model", "query"}, {"query", "tenant"})
 _COMBINED_THREE = {"model", "query", "tenant"}
@@ -46,6 +58,7 @@ class Target:
 
     Attributes:
         covers: That in words.
+        row: That as the invalidation log has it.
         run: Does it.
         is_dry_run: Whether it is only asked about.
         is_one_entry: Whether it is one entry at most.
@@ -53,14 +66,22 @@ class Target:
     """
 
     covers: str
+    row: InvalidationRow
     run: Callable[[RouteCache], Awaitable[InvalidationReport]]
     is_dry_run: bool
     is_one_entry: bool = False
     layer: Layer | None = None
 
+    def is_hit(self, key: CacheKey, entry: Entry) -> bool:
+        """Whether it covers an entry that is current now."""
+        scopes = (ALL, layer_scope(entry.layer), key_scope(key), *entry.scopes)
+        return self.row.scope in scopes and self.row.applies_to(entry)
 
-def read_target(body: Mapping[str, object]) -> Target:
-    """Read a request.
+
+def read_target(
+    body: Mapping[str, object], key_of: Callable[[str], CacheKey | None] = lambda _: None
+) -> Target:
+    """Read a request. ``key_of`` knows the entries that were listed.
 
     Raises:
         WrongTargetError: It names nothing, too much or something unknown.
@@ -76,8 +97,14 @@ def read_target(body: Mapping[str, object]) -> Target:
         if named["all"] is not True or words:
             raise WrongTargetError("all has to be true, and alone")
         run = partial(RouteCache.invalidate_all, **conditions)
-        return Target(covers="everything", run=run, is_dry_run=is_dry_run)
+        row = _row(ALL, conditions)
+        return Target(covers="everything", row=row, run=run, is_dry_run=is_dry_run)
     _check_combination(set(words))
+    if "entry" in words:
+        key = key_of(words["entry"])
+        if key is None:
+            raise WrongTargetError("there is no such entry in the latest list; list them again")
+        return _listed(key, words["entry"], conditions, is_dry_run=is_dry_run)
     return _target(words, conditions, is_dry_run=is_dry_run)
 
 
@@ -87,8 +114,10 @@ def _target(words: dict[str, str], conditions: _Conditions, *, is_dry_run: bool)
         return _one_entry(words, conditions, owner, is_dry_run=is_dry_run)
     if "model" in words:
         model, tenant = words["model"], words.get("tenant")
+        scope = model_scope(model) if tenant is None else tenant_model_scope(tenant, model)
         return Target(
             covers=f"everything of model {model}{owner}",
+            row=_row(scope, conditions),
             run=lambda cache: cache.invalidate_model(model, tenant=tenant, **conditions),
             is_dry_run=is_dry_run,
         )
@@ -96,6 +125,7 @@ def _target(words: dict[str, str], conditions: _Conditions, *, is_dry_run: bool)
         layer = _layer(words["layer"])
         return Target(
             covers=f"layer {layer.value}",
+            row=_row(layer_scope(layer), conditions),
             run=lambda cache: cache.invalidate_layer(layer, **conditions),
             is_dry_run=is_dry_run,
             layer=layer,
@@ -104,12 +134,14 @@ def _target(words: dict[str, str], conditions: _Conditions, *, is_dry_run: bool)
         tag = words["tag"]
         return Target(
             covers=f"everything with tag {tag}",
+            row=_row(tag_scope(tag), conditions),
             run=lambda cache: cache.invalidate_tag(tag, **conditions),
             is_dry_run=is_dry_run,
         )
     tenant = words["tenant"]
     return Target(
         covers=f"everything{owner}",
+        row=_row(tenant_scope(tenant), conditions),
         run=lambda cache: cache.invalidate_tenant(tenant, **conditions),
         is_dry_run=is_dry_run,
     )
@@ -122,16 +154,34 @@ def _one_entry(
     if model is None:
         return Target(
             covers=f"the routing decision for query {query}{owner}",
+            row=_row(key_scope(route_key(query, tenant)), conditions),
             run=lambda cache: cache.invalidate_routing_decision(query, tenant=tenant, **conditions),
             is_dry_run=is_dry_run,
             is_one_entry=True,
         )
     return Target(
         covers=f"the answer of model {model} to query {query}{owner}",
+        row=_row(key_scope(result_key(query, model, tenant)), conditions),
         run=lambda cache: cache.invalidate_query_result(query, model, tenant=tenant, **conditions),
         is_dry_run=is_dry_run,
         is_one_entry=True,
     )
+
+
+def _listed(key: CacheKey, name: str, conditions: _Conditions, *, is_dry_run: bool) -> Target:
+    row = _row(key_scope(key), conditions)
+
+    async def run(cache: RouteCache) -> InvalidationReport:
+        receipt = await cache.engine.invalidate([row])
+        return InvalidationReport(row.scope, receipt.position, receipt.replicas_acknowledged)
+
+    return Target(
+        covers=f"entry {name}", row=row, run=run, is_dry_run=is_dry_run, is_one_entry=True
+    )
+
+
+def _row(scope: Scope, conditions: _Conditions) -> InvalidationRow:
+    return InvalidationRow(scope, conditions["older_than"], conditions["router_version"])
 
 
 def _check_names(body: Mapping[str, object]) -> None:

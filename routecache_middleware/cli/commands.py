@@ -21,6 +21,10 @@ class Row(NamedTuple):
 
 
 COMMANDS: dict[str, Row] = {
+    "admin": Row(
+        "Run the administration app and the dashboard.",
+        "routecache_middleware.cli.admin:admin",
+    ),
     "gateway": Row(
         "Run a caching reverse proxy in front of an LLM API.",
         "routecache_middleware.cli.gateway:gateway",

@@ -39,6 +39,7 @@ __all__ = [
     "LOOKUPS",
     "LOOKUP_DURATION",
     "METRICS",
+    "MISSES",
     "NODES",
     "OTHER",
     "REQUESTS",
@@ -170,6 +171,14 @@ BYPASSES: Final = Metric(
     ("routecache.bypass.reason",),
     "Requests for which nothing was looked up, by why.",
 )
+MISSES: Final = Metric(
+    "routecache.misses",
+    Kind.COUNTER,
+    "{lookup}",
+    (_CACHE, "routecache.miss.reason"),
+    "Lookups that found nothing of use, and requests that were not looked up at their own wish, by "
+    "why; those that then shared somebody else's answer included.",
+)
 WRITES: Final = Metric(
     "routecache.writes",
     Kind.COUNTER,
@@ -283,7 +292,7 @@ SAVED_TIME: Final = Metric(
 
 METRICS: Final = (
     *(LOOKUPS, REQUESTS, LOOKUP_DURATION, WAIT_DURATION, FLIGHTS, STALE_RESPONSES, BYPASSES),
-    *(WRITES, WRITE_DURATION, ITEM_SIZE, ENTRY_AGE, BACKEND_ERRORS, BACKEND_UP, NODES),
+    *(MISSES, WRITES, WRITE_DURATION, ITEM_SIZE, ENTRY_AGE, BACKEND_ERRORS, BACKEND_UP, NODES),
     *(ENTRY_COUNT, STORAGE_USAGE, STORAGE_LIMIT, EVICTIONS, INVALIDATIONS),
     *(SAVED_TOKENS, SAVED_COST, SAVED_TIME),
 )

@@ -280,6 +280,7 @@ class Engine(Judge):
             recorder.found(layer, self.coordinator, plan, perf_counter() - began_s)
         else:
             outcome = _MISS
+            recorder.missed(layer, plan.reason)
             recorder.looked_up(layer, "none", _MISS, perf_counter() - began_s)
         if not span.is_watched:
             return Lookup(plan, outcome, self.table.position, "", entry)

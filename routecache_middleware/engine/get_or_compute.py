@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import Operation, RefreshFinished
+from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Outcome
 from routecache_middleware.core.plan import Forward, Serve
 from routecache_middleware.engine.engine import Engine
@@ -61,6 +62,8 @@ async def get_or_compute(engine: Engine, flights: SingleFlight[T], wanted: Wante
 def _saved(engine: Engine, wanted: Wanted[T], plan: Serve | Forward) -> None:
     if isinstance(plan, Serve):
         engine.recorder.saved[wanted.layer].served(plan.entry, wanted.tenant)
+        if wanted.layer is Layer.RESULT:
+            engine.recorder.popular.seen(wanted.key)
 
 
 async def _make_or_rescue(

@@ -99,6 +99,8 @@ def _counted(recorder: Recorder, where: str) -> _Found:
             yield from _some(metrics.REQUESTS, count, model, verb, outcome.value)
     for reason, count in list(recorder.bypass_reasons.items()):
         yield from _some(metrics.BYPASSES, count, reason)
+    for (name, reason), count in list(recorder.miss_reasons.items()):
+        yield from _some(metrics.MISSES, count, name, reason)
     for (operation, error), count in list(recorder.backend_errors.items()):
         yield from _some(metrics.BACKEND_ERRORS, count, where, operation, error)
     yield metrics.INVALIDATIONS, Series((), recorder.invalidations)

@@ -16,7 +16,7 @@ from routecache_middleware.core.metrics import (
     WAIT_DURATION,
     WRITE_DURATION,
 )
-from routecache_middleware.core.models import BypassReason, DiscardReason, Outcome
+from routecache_middleware.core.models import BypassReason, DiscardReason, MissReason, Outcome
 from routecache_middleware.core.plan import Serve
 from routecache_middleware.core.ports import (
     Coordinator,
@@ -29,6 +29,7 @@ from routecache_middleware.core.savings import CacheTime, Ledger, SavingsReport,
 from routecache_middleware.core.shadow import ShadowCounts
 from routecache_middleware.core.stats import CacheStats, LayerStats
 from routecache_middleware.engine.measures import LayerMeasures, Models
+from routecache_middleware.engine.popularity import Popularity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,9 @@ class Recorder:
         measures: What is measured of each layer.
         bypass_reasons: Why requests were bypassed; ``discard_reasons``: why answers were not kept.
         backend_errors: Operation and class of the error, to how often that happened.
+        miss_reasons: Layer and why nothing of use was found, to how often that was.
         models: Requests by model.
+        popular: Which answers are served how often, about.
         saved: What was not spent again, by layer; ``time``: what the cache itself took.
         prices: What models cost, as far as is known by now.
         shadow: How what would have been served compares with what was.
@@ -139,7 +142,9 @@ class Recorder:
         "invalidations",
         "layers",
         "measures",
+        "miss_reasons",
         "models",
+        "popular",
         "prices",
         "result",
         "result_measures",
@@ -167,6 +172,8 @@ class Recorder:
         self.discard_reasons: Counter[str] = Counter()
         self.bypass_reasons: Counter[str] = Counter()
         self.backend_errors: Counter[tuple[str, str]] = Counter()
+        self.miss_reasons: Counter[tuple[str, str]] = Counter()
+        self.popular = Popularity()
         self.models = Models()
         self.prices: Callable[[], Prices] = _no_prices
         self.sink: MetricSink | None = None
@@ -194,6 +201,10 @@ class Recorder:
             outcome = Outcome.STALE if is_stale else Outcome.HIT
             labels = (layer.value, where.name, outcome.value)
             self.sink.record(LOOKUP_DURATION.name, took_s, labels)
+
+    def missed(self, layer: Layer, reason: MissReason) -> None:
+        """Nothing of use was found, or none was wanted."""
+        self.miss_reasons[layer.value, reason.value] += 1
 
     def looked_up(self, layer: Layer, where: str, outcome: Outcome, took_s: float) -> None:
         """A lookup has found nothing of use, or failed."""

@@ -79,6 +79,11 @@ class WorkerStats:
         engine = self._engine
         return engine.coordinator.is_shared and engine.settings.share_metrics
 
+    @property
+    def is_known(self) -> bool:
+        """Whether :meth:`total` is of all processes; before they were first read it is of one."""
+        return self._has_read or not self.is_shared
+
     def opened(self) -> None:
         """Begin, in the running event loop; the coordinator has just been opened for it."""
         if not self.is_shared:

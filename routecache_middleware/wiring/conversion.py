@@ -16,6 +16,8 @@ __all__ = ["EXPECTED", "Found", "check_name", "checked"]
 
 _Record = TypeVar("_Record")
 
+_HIDDEN: Final = frozenset({"previous_secrets", "read_token", "secret", "token", "url"})
+
 EXPECTED: Final[dict[object, str]] = {
     bool: "true or false",
     bytes: "text",
@@ -45,9 +47,7 @@ class Found:
     def wrong(self, remedy: str) -> ConfigurationError:
         """Return the error to raise: where it stands, its value, and what it has to be."""
         # A URL may hold a password.
-        value = (
-            "<hidden>" if self.name in {"secret", "previous_secrets", "url"} else repr(self.value)
-        )
+        value = "<hidden>" if self.name in _HIDDEN else repr(self.value)
         return ConfigurationError(
             f"{self.where}: setting {self.name} is {value}; it has to be {remedy}"
         )

@@ -99,7 +99,8 @@ async def test_nothing_is_invalidated_for_who_is_refused(api: Api) -> None:
 async def test_without_being_told_otherwise_nothing_happens(api: Api) -> None:
     await fill(api.cache)
     told = await api.told({"model": "m"})
-    assert told == {"dry_run": True, "covers": "everything of model m", "at_most_entries": 2}
+    about = {"dry_run": True, "covers": "everything of model m", "at_most_entries": 2}
+    assert told == {**about, "matched": 2, "looked_at": 2}
     assert await held(api.cache) == (True, True)
 
 

@@ -8,7 +8,13 @@ from routecache_middleware.coordinators.tiered import TieredCoordinator
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.metrics import METRICS, Kind, Metric
-from routecache_middleware.core.models import BypassReason, DiscardReason, Entry, RoutingDecision
+from routecache_middleware.core.models import (
+    BypassReason,
+    DiscardReason,
+    Entry,
+    MissReason,
+    RoutingDecision,
+)
 from routecache_middleware.core.ports import CoordinatorStats, LayerUsage
 from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.core.snapshot import MetricsSnapshot, Series
@@ -128,6 +134,7 @@ def every_metric(engine: Engine) -> MetricsSnapshot:
     recorder.saved_results.served(made, "")
     recorder.backend_failed("get", CoordinatorError("x"))
     recorder.bypassed(BypassReason.NO_STORE)
+    recorder.missed(Layer.RESULT, MissReason.EXPIRED)
     recorder.result.hits = recorder.result.stale = 1
     recorder.models.tally("m", "chat").hits = 1
     recorder.waited(Layer.RESULT, Waited.TIMEOUT, 1.0)

@@ -89,6 +89,7 @@ class CacheLayer:
                 if isinstance(answer, tuple):
                     if is_timed:
                         recorder.time.sampled(perf_counter() - began_s)
+                        recorder.popular.seen(quick.key_of(head, first), _SAMPLING + 1)
                     await send(answer[0])
                     await send(answer[1])
                     return

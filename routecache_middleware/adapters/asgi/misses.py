@@ -8,11 +8,13 @@ from routecache_middleware.core import cache_status
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.models import BypassReason, Outcome
+from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 from routecache_middleware.engine.recorder import Waited
 
 __all__ = ["count_miss", "count_shared", "count_time"]
 
+# The others were counted when they were looked up.
+_NOT_LOOKED_UP = frozenset({MissReason.REQUEST, MissReason.CONVERSION, MissReason.UNAUTHORISED})
 _HITS = frozenset({Outcome.HIT, Outcome.STALE})
 
 
@@ -26,6 +28,8 @@ def count_miss(parts: Parts, case: Case, *, is_known: bool) -> Outcome:
         parts.engine.recorder.result.refreshes += 1
         return Outcome.MISS
     outcome = _stamp(parts, case)
+    if outcome is Outcome.MISS and case.miss in _NOT_LOOKED_UP:
+        parts.engine.recorder.missed(Layer.RESULT, case.miss)
     if parts.gate is None:  # whoever admits requests counts those that it forwards
         recorder = parts.engine.recorder
         if is_known or outcome is not Outcome.MISS:

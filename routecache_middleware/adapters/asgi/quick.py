@@ -84,6 +84,13 @@ class QuickLane:
         head = self._heads.read(dialect, scope)
         return head if head.is_plain and head.refusal is None else None
 
+    def key_of(self, head: RequestHead, message: Message) -> CacheKey | None:
+        """Return the key of the answer that a request has just been given; for the few sampled."""
+        found = self._identifier.recall(head.context, message.get("body", b""))
+        if not isinstance(found, Identified):
+            return None
+        return result_key(found.fingerprint.result, found.parsed.model, head.tenant)
+
     def answer(
         self, dialect: Dialect, head: RequestHead, message: Message
     ) -> tuple[Message, Message] | Tried | None:

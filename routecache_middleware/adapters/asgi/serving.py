@@ -52,6 +52,7 @@ def as_hit(parts: Parts, case: Case, plan: Serve, body: bytes, mode: ResponseMod
     engine.recorder.result.hits += 1
     engine.recorder.models.count(_HIT, case.model, case.dialect.verb)
     engine.recorder.saved_results.served(plan.entry, case.tenant)
+    engine.recorder.popular.seen(case.key)
     engine.observer.request(RequestFinished(_HIT, _RESULT, served_by))
     if case.ticket is not None:
         case.ticket.served(plan.entry)
