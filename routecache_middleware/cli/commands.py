@@ -25,13 +25,49 @@ COMMANDS: dict[str, Row] = {
         "Run the administration app and the dashboard.",
         "routecache_middleware.cli.admin:admin",
     ),
+    "bench": Row(
+        "Measure how fast a gateway answers, with the cache and without.",
+        "routecache_middleware.cli.bench:bench",
+    ),
+    "config": Row(
+        "Show the configuration in force.",
+        "routecache_middleware.cli.config:config",
+    ),
+    "doctor": Row(
+        "Check configuration, store, clocks and versions.",
+        "routecache_middleware.cli.doctor:doctor",
+    ),
+    "explain": Row(
+        "Say what would become of a request, and why.",
+        "routecache_middleware.cli.explain:explain",
+    ),
     "gateway": Row(
         "Run a caching reverse proxy in front of an LLM API.",
         "routecache_middleware.cli.gateway:gateway",
     ),
+    "invalidate": Row(
+        "Serve nothing any more of a model, a tenant, a tag ...",
+        "routecache_middleware.cli.invalidate:invalidate",
+    ),
+    "keys": Row(
+        "Show some of what is stored.",
+        "routecache_middleware.cli.keys:keys",
+    ),
     "litellm": Row(
         "Run LiteLLM's proxy with the cache in it, and before it.",
         "routecache_middleware.cli.litellm_proxy:litellm_proxy",
+    ),
+    "stats": Row(
+        "Show what the cache has counted and saved.",
+        "routecache_middleware.cli.stats:stats",
+    ),
+    "top": Row(
+        "Show the models that are asked for most.",
+        "routecache_middleware.cli.top:top",
+    ),
+    "warm": Row(
+        "Store what is known of models, ahead of need.",
+        "routecache_middleware.cli.warm:warm",
     ),
 }
 """Name to command."""

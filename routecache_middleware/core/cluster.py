@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from routecache_middleware.core.models import START, Position
 
-__all__ = ["ClusterStats", "NodeState", "NodeStats", "ProcessStats"]
+__all__ = ["ClusterStats", "NodeState", "NodeStats", "ProcessStats", "ServerFacts"]
 
 
 class NodeState(StrEnum):
@@ -18,6 +18,23 @@ class NodeState(StrEnum):
     """Not asked; the next node in line takes its place."""
     JOINING = "joining"
     """Answers again, and is brought up to date before it is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What the server of a node says of itself.
+
+    Attributes:
+        version: Its version, and whose, such as ``valkey 9.1.0``.
+        memory_limit_bytes: How much memory it may use; 0: as much as there is.
+        memory_policy: What it does at that limit, such as ``allkeys-lfu``.
+        clock_s: Its clock when it said so, Unix seconds.
+    """
+
+    version: str = ""
+    memory_limit_bytes: int = 0
+    memory_policy: str = ""
+    clock_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +51,7 @@ class NodeStats:
         ops: Operations this process has sent to it.
         errors: Those of them that failed.
         latency_ms: Moving average of their duration, milliseconds.
+        server: What its server says of itself; None: nothing, or it did not answer.
     """
 
     name: str
@@ -45,6 +63,7 @@ class NodeStats:
     ops: int = 0
     errors: int = 0
     latency_ms: float = 0.0
+    server: ServerFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,8 @@ class WorkerStats:
         now_s = engine.clock.monotonic_s()
         is_due = now_s - self._written_s >= _HEARTBEAT_S
         await self._read_ledger()
+        if not engine.may_write(Layer.LOAD):  # switched off meanwhile
+            return
         if self._name in self._ledger.folded:
             self._rename(self._ledger.folded[self._name][0])
         snapshot = take_snapshot(engine)

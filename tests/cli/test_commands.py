@@ -111,3 +111,20 @@ def test_the_proxy_is_served_as_asked(monkeypatch: pytest.MonkeyPatch, config: P
 
     assert os.environ["CONFIG_FILE_PATH"] == str(config)
     assert os.environ["ROUTECACHE_LITELLM_FAST_LANE"] == "true"
+
+
+def test_every_command_is_in_the_readme_and_answers_in_json_if_asked() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in COMMANDS:
+        assert f"routecache {name}" in readme or f"`{name}`" in readme
+        if name not in {"admin", "gateway", "invalidate", "litellm"}:
+            help_text = run(name, "--help").output
+            assert "--json" in help_text
+            assert "Exit codes:" in help_text
+
+
+@pytest.mark.parametrize("kind", ["model", "tenant", "tag", "query", "layer", "all"])
+def test_every_kind_of_invalidation_has_the_same_options(kind: str) -> None:
+    help_text = run("invalidate", kind, "--help").output
+    for option in ("--yes", "--url", "--config", "--json", "--older-than"):
+        assert option in help_text

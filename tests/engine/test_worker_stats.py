@@ -218,6 +218,17 @@ async def test_who_may_not_write_writes_nothing(new_cache: Caches, mode: Mode) -
     assert await lookups(first) == 3
 
 
+async def test_who_is_switched_off_while_it_reads_writes_nothing(new_cache: Caches) -> None:
+    first, second = await new_cache(), await new_cache()
+    await use(first, 3)
+    publishing = asyncio.ensure_future(first._workers._publish())
+    await asyncio.sleep(0)  # it has begun to read
+    first.mode = Mode.OFF
+    await use(first, 2)
+    await publishing
+    assert await lookups(second) in {0, 3}  # never what came after
+
+
 class Failing:
     """Stands in for methods of a coordinator."""
 

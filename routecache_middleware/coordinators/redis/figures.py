@@ -9,7 +9,7 @@ from routecache_middleware.coordinators.redis.failures import is_error
 from routecache_middleware.coordinators.redis.keys import Keys
 from routecache_middleware.coordinators.redis.link import Command, Link, NodeUse
 from routecache_middleware.coordinators.redis.links import Links
-from routecache_middleware.core.cluster import NodeState, NodeStats
+from routecache_middleware.core.cluster import NodeState, NodeStats, ServerFacts
 from routecache_middleware.core.keys import Layer
 
 __all__ = ["QUESTIONS", "Answers", "Shares", "node_stats"]
@@ -19,6 +19,8 @@ QUESTIONS: Sequence[Command] = (
     ("DBSIZE",),
     ("INFO", "memory"),
     ("INFO", "replication"),
+    ("INFO", "server"),
+    ("TIME",),
     *((("RANDOMKEY",),) * _SAMPLES),
 )
 """What to ask a server; the replies go to :meth:`Answers.of`."""
@@ -34,6 +36,7 @@ class Answers:
         is_primary: Whether it takes writes.
         replicas: Names of the replicas that follow it.
         names: A few keys by chance.
+        server: What the server says of itself.
     """
 
     keys: int
@@ -41,20 +44,27 @@ class Answers:
     is_primary: bool
     replicas: Sequence[str]
     names: Sequence[bytes]
+    server: ServerFacts
 
     @classmethod
     def of(cls, replies: Sequence[Any]) -> "Answers | None":
         """Read the replies; None when the server would not say."""
         if any(map(is_error, replies)):
             return None
-        keys, memory, replication, *names = replies
-        memory, replication = _info(memory), _info(replication)
+        keys, memory, replication, server, time, *names = replies
+        memory, replication, server = _info(memory), _info(replication), _info(server)
         return cls(
             keys=int(keys),
             memory_bytes=int(memory.get("used_memory", 0)),
             is_primary=replication.get("role") == "master",
             replicas=tuple(_replicas(replication)),
             names=[name for name in names if name is not None],
+            server=ServerFacts(
+                version=_version(server),
+                memory_limit_bytes=int(memory.get("maxmemory", 0)),
+                memory_policy=memory.get("maxmemory_policy", ""),
+                clock_s=int(time[0]) + int(time[1]) / 1e6,
+            ),
         )
 
 
@@ -120,7 +130,16 @@ def _stats(name: str, replies: Sequence[Any] | None, link: Link) -> NodeStats:
         ops=use.ops,
         errors=use.errors,
         latency_ms=use.latency_ms,
+        server=None if answers is None else answers.server,
     )
+
+
+def _version(server: Mapping[str, str]) -> str:
+    # Valkey tells the version of Redis that it is compatible with as well.
+    for name in ("valkey", "redis"):
+        if f"{name}_version" in server:
+            return f"{name} {server[f'{name}_version']}"
+    return ""
 
 
 def _info(reply: bytes | Mapping[str, Any]) -> Mapping[str, str]:

@@ -66,6 +66,7 @@ def _node_stats(member: Member, figures: NodeFigures) -> NodeStats:
         ops=member.ops,
         errors=member.errors,
         latency_ms=member.latency_ms,
+        server=figures.server,
     )
 
 

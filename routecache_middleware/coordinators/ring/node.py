@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from routecache_middleware.coordinators.redis.entries import MAX_LIFE_S
-from routecache_middleware.core.cluster import ProcessStats
+from routecache_middleware.core.cluster import ProcessStats, ServerFacts
 from routecache_middleware.core.invalidation import InvalidationRow, LoggedRow
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import START, Entry, Position
@@ -52,11 +52,12 @@ class NodeTail:
 
 @dataclass(frozen=True, slots=True)
 class NodeFigures:
-    """What a node says of itself: keys, memory in bytes, and the processes that use it."""
+    """What a node says of itself: keys, memory in bytes, the processes that use it, its server."""
 
     keys: int = 0
     bytes: int = 0
     processes: tuple[ProcessStats, ...] = ()
+    server: ServerFacts | None = None
 
 
 class RingNode(Protocol):

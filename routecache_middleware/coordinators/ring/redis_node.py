@@ -236,6 +236,7 @@ class RedisNode:
             keys=0 if answers is None else answers.keys,
             bytes=0 if answers is None else answers.memory_bytes,
             processes=others,
+            server=None if answers is None else answers.server,
         )
 
     def stats(self) -> CoordinatorStats:
