@@ -5,12 +5,13 @@ where it had come to: so a token that is withdrawn is of no more use after that,
 stops has not to wait for streams without end.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
 
-from routecache_middleware.admin.frames import Frame, frame
+from routecache_middleware.admin.frames import Frame, Points, frame
 from routecache_middleware.admin.keeper import Keeper
 from routecache_middleware.wiring.cache import RouteCache
 
@@ -33,18 +34,23 @@ class Live:
         self._is_over = False
         self._cache = cache
         self._keeper = keeper
+        rings = keeper.history.rings
+        self._points = {name: Points(ring) for name, ring in rings.items()}
 
     @property
     def is_full(self) -> bool:
         """Whether there are so many streams that no other one may begin."""
         return self.streams >= _MOST
 
-    def frame(self, window: str, since_s: int = 0) -> Frame:
+    async def frame(self, window: str, since_s: int = 0) -> Frame:
         """Return what there is to be shown now; see :func:`.frames.frame`."""
+        points = self._points[window]
+        while points.grow():  # noqa: ASYNC110 - nothing is waited for: it is work to be done
+            await asyncio.sleep(0)  # others go first
         return frame(
             self._keeper.history,
             window,
-            since_s=since_s,
+            points.since(since_s),
             mode=self._cache.mode.value,
             coordinator=self._cache.engine.coordinator.name,
         )
@@ -63,7 +69,7 @@ class Live:
                     await self._keeper.changed(_WAIT_S)
                 if self._is_over:
                     return
-                made = self.frame(window, since_s)
+                made = await self.frame(window, since_s)
                 if made.points:  # the last one is not over yet, so it is told again
                     since_s = made.points[-1].t
                 yield b"data: " + msgspec.json.encode(made) + b"\n\n"

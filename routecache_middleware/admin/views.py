@@ -223,7 +223,7 @@ async def audit(asked: Asked) -> Answer:
 async def history(asked: Asked) -> Answer:
     """What was counted lately, as the dashboard shows it."""
     window, since_s = asked.query.get("window", "5m"), int(asked.query.get("since", "0"))
-    return Answer(asked.services.live.frame(window, since_s))
+    return Answer(await asked.services.live.frame(window, since_s))
 
 
 async def live(asked: Asked) -> Answer:

@@ -2,13 +2,21 @@
 
 import pytest
 
-from routecache_middleware.admin.frames import Point, Saved, frame, quantiles
+from routecache_middleware.admin import frames
+from routecache_middleware.admin.frames import Frame, Point, Points, Saved, quantiles
 from routecache_middleware.core import metrics
 from routecache_middleware.core.history import History
 from routecache_middleware.core.metrics import Metric
 from routecache_middleware.core.snapshot import MetricsSnapshot, Series
 
 NOW_S = 1_800_000_000
+
+
+def frame(history: History, window: str, since_s: int = 0, **more: str) -> Frame:
+    points = Points(history.rings[window])
+    while points.grow():
+        pass
+    return frames.frame(history, window, points.since(since_s), **more)
 
 
 def bucketed(metric: Metric, *values: float) -> tuple[int, ...]:
@@ -163,3 +171,32 @@ def test_a_point_of_nothing_is_short() -> None:
     import msgspec  # noqa: PLC0415 - only here
 
     assert msgspec.json.encode(Point(t=5)) == b'{"t":5}'
+
+
+def test_points_are_made_once_and_those_that_are_not_over_anew() -> None:
+    history = History()
+    points = Points(history.rings["24h"])
+    assert not points.grow()
+    assert points.since(0) == ()
+    for minute in range(200):
+        lookups = (Series(("result", "hit", "redis"), minute),)
+        history.add(MetricsSnapshot({metrics.LOOKUPS.name: lookups}), NOW_S + 60 * minute)
+    assert points.grow()
+    assert not points.grow()
+    before = points.since(0)
+    lookups = (Series(("result", "hit", "redis"), 1000),)
+    history.add(MetricsSnapshot({metrics.LOOKUPS.name: lookups}), NOW_S + 60 * 199)
+    after = points.since(0)
+    assert all(one is other for one, other in zip(before[:-1], after[:-1], strict=True))
+    assert after[-1].lookups["result"]["hit"] == before[-1].lookups["result"]["hit"] + 801
+
+
+def test_points_that_are_out_of_sight_are_forgotten() -> None:
+    history = History()
+    points = Points(history.rings["5m"])
+    for second in (0, 1, 2, 1000, 1001):
+        lookups = (Series(("result", "hit", "redis"), second),)
+        history.add(MetricsSnapshot({metrics.LOOKUPS.name: lookups}), NOW_S + second)
+        points.grow()
+    assert [point.t - NOW_S for point in points.since(0)] == [1000, 1001]
+    assert list(points._made) == [NOW_S + 1000]
