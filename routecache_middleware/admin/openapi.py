@@ -118,7 +118,7 @@ def _content(row: Row) -> dict[str, Any]:
     if row.answers is str:
         return {kind: {"schema": {"type": "string"}} for kind in (TEXT_TYPE, OPENMETRICS_TYPE)}
     if row.answers is bytes:
-        return {EVENTS: {"schema": {"type": "string"}}}
+        return {EVENTS: {}}  # each event is a Frame; OpenAPI 3.1 has no words for that
     if row.answers is dict:
         return {"application/json": {"schema": {"type": "object"}}}
     reference = {"$ref": f"#/components/schemas/{row.answers.__name__}"}
