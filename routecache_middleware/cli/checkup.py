@@ -24,6 +24,7 @@ _PACKAGES = ("litellm", "lmdb", "opentelemetry-sdk", "redis", "starlette", "uvic
 _ROUNDS = 30
 _MOST_SKEW_S = 2.0  # entries that are further in the future are misses
 _NO_EVICTION = "noeviction"
+_UNSET = "<not set>"  # what stands for a secret that is not there
 
 
 class Verdict(StrEnum):
@@ -88,7 +89,7 @@ async def check_app(desk: Desk) -> list[Finding]:
             "" if is_same else f"this command is of version {__version__}; use the same",
         )
     )
-    is_keyed = found["settings"]["secret"] != "<not set>"
+    is_keyed = found["settings"]["secret"] != _UNSET
     if not is_keyed and found["coordinator"] != "memory":
         findings.append(
             Finding("secret", Verdict.ODD, "not set", "set ROUTECACHE_SECRET for every gateway")
