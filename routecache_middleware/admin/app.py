@@ -7,15 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from routecache_middleware.admin.access import Authorize, authorizer
 from routecache_middleware.admin.assets import Assets
@@ -30,6 +24,12 @@ from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.admin.values import Answer, Asked, Sections, refused
 from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.config import load_table
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
 __all__ = ["create_admin"]
 
@@ -63,6 +63,10 @@ def create_admin(
     Raises:
         ConfigurationError: Nobody says who may use it, or a setting is wrong.
     """
+    from starlette.applications import Starlette  # noqa: PLC0415 - not before the app is made
+    from starlette.exceptions import HTTPException  # noqa: PLC0415 - as above
+    from starlette.routing import Route  # noqa: PLC0415 - as above
+
     settings = load_table(AdminSettings, "admin") if settings is None else settings
     authorize = authorizer(settings, is_local=is_local) if authorize is None else authorize
     services = Services(cache=cache, settings=settings, sections=sections or {}, load=load)
@@ -79,6 +83,7 @@ def create_admin(
         settings=settings,
         assets=Assets(),
         monotonic_s=cache.engine.clock.monotonic_s,
+        start=services.keeper.start,
         stop=services.live.stop,
     )
 
@@ -90,7 +95,9 @@ class _Endpoint:
         self._row = row
         self._services = services
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+
+        from starlette.requests import Request  # noqa: PLC0415 - not before the app is made
 
         request = Request(scope, receive)
         try:
@@ -100,7 +107,7 @@ class _Endpoint:
             answer = refused(500, f"it failed with {type(error).__name__}; nothing more is said")
         await reply(answer)(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: "Request") -> Answer:
 
         row, principal = self._row, principal_of(request.scope)
         self._services.keeper.start()  # mounted, it is told of no start
@@ -126,7 +133,7 @@ class _Endpoint:
         )
 
 
-async def _read_body(request: Request, most_bytes: int) -> Mapping[str, object] | Answer:
+async def _read_body(request: "Request", most_bytes: int) -> Mapping[str, object] | Answer:
     """Return what a request carries, or how it is refused."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON:
@@ -147,20 +154,22 @@ async def _read_body(request: Request, most_bytes: int) -> Mapping[str, object] 
 
 
 @asynccontextmanager
-async def _life(keeper: Keeper, _: Starlette) -> AsyncIterator[None]:
+async def _life(keeper: Keeper, _: "Starlette") -> AsyncIterator[None]:
     """Keep the history from the server's start to its end."""
     keeper.start()
     yield
     keeper.stop()
 
 
-async def _document(request: Request) -> Response:  # noqa: ARG001 - as routes are called
+async def _document(request: "Request") -> "Response":  # noqa: ARG001 - as routes are called
 
     return reply(Answer(document()))
 
 
-async def _refuse(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+async def _refuse(request: "Request", error: Exception) -> "Response":  # noqa: ARG001 - as above
     """Say in the app's own shape that there is no such path or method."""
+    from starlette.exceptions import HTTPException  # noqa: PLC0415 - not before the app is made
+
     if not isinstance(error, HTTPException):  # nobody registers it for others
         raise error
     response = reply(refused(error.status_code, str(error.detail)))
