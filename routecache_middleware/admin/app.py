@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -166,12 +166,8 @@ async def _document(request: "Request") -> "Response":  # noqa: ARG001 - as rout
     return reply(Answer(document()))
 
 
-async def _refuse(request: "Request", error: Exception) -> "Response":  # noqa: ARG001 - as above
+async def _refuse(request: "Request", error: Any) -> "Response":  # noqa: ARG001 - as above
     """Say in the app's own shape that there is no such path or method."""
-    from starlette.exceptions import HTTPException  # noqa: PLC0415 - not before the app is made
-
-    if not isinstance(error, HTTPException):  # nobody registers it for others
-        raise error
     response = reply(refused(error.status_code, str(error.detail)))
     response.headers.update(error.headers or {})
     return response

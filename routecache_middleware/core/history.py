@@ -243,11 +243,10 @@ def add_figures(to: dict[SeriesKey, tuple[float, ...]], figures: Figures) -> Non
 
 def _take(of: dict[SeriesKey, tuple[float, ...]], figures: Figures) -> None:
     for key, values in figures.items():
-        left = tuple(max(0.0, one - less) for one, less in zip(of[key], values, strict=True))
+        held = of.pop(key, (0.0,) * len(values))  # what was next to nothing is gone already
+        left = tuple(max(0.0, one - less) for one, less in zip(held, values, strict=True))
         if max(left) > _DUST:
             of[key] = left
-        else:
-            del of[key]
 
 
 def _moved(

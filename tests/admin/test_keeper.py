@@ -191,6 +191,17 @@ async def test_a_snapshot_that_fails_is_taken_again(monkeypatch: pytest.MonkeyPa
         keeper.stop()
 
 
+async def test_who_gave_up_waiting_is_not_woken_and_who_stopped_does_not_go_on() -> None:
+    async with quiet_cache() as cache:
+        keeper = Keeper(cache, is_kept=True)
+        over = asyncio.get_running_loop().create_future()
+        over.set_result(None)
+        keeper._waiting.add(over)
+        keeper.wake()
+        keeper._tick()
+        assert keeper._timer is None
+
+
 async def test_the_app_keeps_it_from_the_servers_start_to_its_end() -> None:
     async with quiet_cache() as cache:
         admin = Admin(cache)

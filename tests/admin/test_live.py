@@ -26,6 +26,11 @@ async def admin(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Admin]:
         yield Admin(cache)
 
 
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
 def events(body: bytes) -> list[Any]:
     return [json.loads(part.removeprefix(b"data: ")) for part in body.split(b"\n\n") if part]
 
@@ -67,6 +72,25 @@ async def test_streams_are_few_and_one_that_is_left_makes_room(
     await client.end()
     monkeypatch.setattr(live, "_LASTS", 1)
     assert (await admin.get("/live")).status == 200
+
+
+async def test_streams_end_when_the_server_stops(admin: Admin) -> None:
+    scope = scope_of(path="/live", method="GET", headers=[AUTH])
+    client = Client(admin.app, b"", scope=scope).start()
+    await asyncio.sleep(0.05)
+    admin.app.stop()
+    assert events((await client.end()).body)
+
+
+async def test_many_points_are_made_a_few_at_a_time(clock: FakeClock) -> None:
+    async with RouteCache(url="memory://", observers=[], clock=clock) as cache:
+        keeper = keeping.Keeper(cache, is_kept=True)
+        for _ in range(100):
+            await cache.get_query_result(HASH, "gpt")
+            await keeper.sample()
+            clock.advance(1.0)
+        made = await live.Live(cache, keeper).frame("5m")
+        assert len(made.points) == 99
 
 
 async def test_the_history_can_be_asked_for_at_once(admin: Admin) -> None:
