@@ -178,7 +178,7 @@ class Settings:
     response_headers: bool = True
     server_timing: bool = False
     otel_histograms: bool = True
-    otel_max_lookups: int = 500
+    otel_max_lookups: int = 100
     share_metrics: bool = True
 
     def __post_init__(self) -> None:
