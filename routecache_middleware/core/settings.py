@@ -125,6 +125,9 @@ class Settings:
         server_timing: Whether ``Server-Timing`` is sent: time in the cache, and in the app.
         otel_histograms: Whether durations are recorded with OpenTelemetry too. With an SDK that
             costs a hit some 10 us; counters cost it nothing.
+        otel_max_lookups: How many lookups a second one process tells OpenTelemetry of one by one,
+            with a span and a duration. With an SDK that costs more than a hit does. Those beyond
+            are counted, and marked on the server's span, all the same.
         share_metrics: Whether processes that share a coordinator tell each other what they have
             counted, at most once a second.
     """
@@ -175,6 +178,7 @@ class Settings:
     response_headers: bool = True
     server_timing: bool = False
     otel_histograms: bool = True
+    otel_max_lookups: int = 100
     share_metrics: bool = True
 
     def __post_init__(self) -> None:
@@ -185,9 +189,8 @@ class Settings:
             if not is_amount(value):
                 raise wrong(name, value, "a finite number of seconds, 0 or more")
         for name in _SIZES:
-            value = getattr(self, name)
-            if not (is_amount(value) and isinstance(value, int)):
-                raise wrong(name, value, "a whole number of bytes, 0 or more")
+            _check_whole(self, name, "a whole number of bytes, 0 or more")
+        _check_whole(self, "otel_max_lookups", "a whole number, 0 or more")
         for name in _FLAGS:
             check_flag(name, getattr(self, name))
         if not isinstance(self.router_version, str):
@@ -303,6 +306,12 @@ def _coerce_enum(settings: Settings, name: str, kind: type[StrEnum]) -> None:
         object.__setattr__(settings, name, kind(value))  # accepts the plain word as well
     except ValueError:
         raise wrong(name, value, "one of " + ", ".join(kind)) from None
+
+
+def _check_whole(settings: Settings, name: str, remedy: str) -> None:
+    value = getattr(settings, name)
+    if not (is_amount(value) and isinstance(value, int)):
+        raise wrong(name, value, remedy)
 
 
 def _check_secrets(settings: Settings) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from threading import Lock
 from typing import Final, Generic, TypeVar, assert_never
 
@@ -20,9 +21,16 @@ from opentelemetry import metrics as otel
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from routecache_middleware import __version__
-from routecache_middleware.core.metrics import BY_NAME, METRICS, Kind, Metric
+from routecache_middleware.core.metrics import (
+    BY_NAME,
+    LOOKUP_DURATION,
+    METRICS,
+    Kind,
+    Metric,
+)
 from routecache_middleware.core.snapshot import NO_METRICS, MetricsSnapshot, merged
 from routecache_middleware.telemetry import names
+from routecache_middleware.telemetry.allowance import Allowance
 from routecache_middleware.telemetry.null import NullObserver
 from routecache_middleware.telemetry.otel import ENABLED_VARIABLE, OFF_WORDS
 
@@ -30,6 +38,7 @@ __all__ = ["OtelMetrics"]
 
 T = TypeVar("T")
 
+_LOOKUP: Final = LOOKUP_DURATION.name
 _log: Final = logging.getLogger("routecache")
 
 
@@ -42,9 +51,10 @@ class OtelMetrics(NullObserver):
             ``OTEL_PYTHON_INSTRUMENTATION_ROUTECACHE_ENABLED`` says no.
         histograms: Whether durations are recorded. When the global provider is set after the cache
             was built, that begins with its first collection.
+        lookups_per_s: How many durations of lookups are recorded in a second.
     """
 
-    __slots__ = ("_histograms", "_is_enabled", "_provider")
+    __slots__ = ("_histograms", "_is_enabled", "_lookups_per_s", "_provider")
 
     def __init__(
         self,
@@ -52,18 +62,20 @@ class OtelMetrics(NullObserver):
         meter_provider: MeterProvider | None = None,
         enabled: bool | None = None,
         histograms: bool = True,
+        lookups_per_s: float = inf,
     ) -> None:
         if enabled is None:
             enabled = os.environ.get(ENABLED_VARIABLE, "").strip().lower() not in OFF_WORDS
         self._is_enabled = enabled
         self._provider = meter_provider
         self._histograms = histograms
+        self._lookups_per_s = lookups_per_s
 
     def watch(
         self,
         cache: T,
         take: Callable[[T], MetricsSnapshot | None],
-        begin: Callable[[T, "Durations"], None],
+        begin: Callable[[T, "Told"], None],
     ) -> None:
         """Export the metrics of a cache for as long as it lives.
 
@@ -73,7 +85,8 @@ class OtelMetrics(NullObserver):
             begin: Called once, when durations are wanted from now on.
         """
         if self._is_enabled:
-            source = _Source(cache, take, begin if self._histograms else None)
+            allowance = Allowance(self._lookups_per_s)
+            source = _Source(cache, take, begin if self._histograms else None, allowance)
             _instruments_of(self._provider).add(source)
 
 
@@ -108,6 +121,21 @@ class Durations:
             pass
 
 
+class Told:
+    """Takes single values of one cache; of lookups no more than are allowed in a second."""
+
+    __slots__ = ("_allowance", "_durations")
+
+    def __init__(self, durations: Durations, allowance: Allowance) -> None:
+        self._durations = durations
+        self._allowance = allowance
+
+    def record(self, metric: str, value: float, labels: tuple[str, ...]) -> None:
+        """Take one value of the metric of that name."""
+        if metric != _LOOKUP or self._allowance.take():
+            self._durations.record(metric, value, labels)
+
+
 class _Source(Generic[T]):
     """A cache, and what it had counted when it was last asked."""
 
@@ -115,11 +143,13 @@ class _Source(Generic[T]):
         self,
         cache: T,
         take: Callable[[T], MetricsSnapshot | None],
-        begin: Callable[[T, Durations], None] | None,
+        begin: Callable[[T, Told], None] | None,
+        allowance: Allowance,
     ) -> None:
         self._cache = weakref.ref(cache)
         self._take = take
         self._begin = begin
+        self._allowance = allowance
         self._last = NO_METRICS
 
     def begin(self, durations: Durations) -> None:
@@ -127,7 +157,7 @@ class _Source(Generic[T]):
         cache, begin = self._cache(), self._begin
         if cache is not None and begin is not None:
             self._begin = None
-            begin(cache, durations)
+            begin(cache, Told(durations, self._allowance))
 
     def take(self) -> MetricsSnapshot:
         """Return its numbers; of one that cannot answer or is gone, those of before."""

@@ -40,7 +40,12 @@ def build_engine(
     """
     clock = SystemClock() if clock is None else clock
     if observers is None:
-        observers = [OtelObserver(), OtelMetrics(histograms=settings.otel_histograms)]
+        observers = [
+            OtelObserver(lookups_per_s=settings.otel_max_lookups),
+            OtelMetrics(
+                histograms=settings.otel_histograms, lookups_per_s=settings.otel_max_lookups
+            ),
+        ]
     meters = [observer for observer in observers if isinstance(observer, OtelMetrics)]
     engine = Engine(
         create(url, settings, clock) if coordinator is None else coordinator,

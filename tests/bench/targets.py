@@ -4,8 +4,19 @@ All of them end in the same bare app: it reads the request's body and sends fixe
 """
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, TraceIdRatioBased
 
 from routecache_middleware import (
     LLMRequest,
@@ -14,6 +25,9 @@ from routecache_middleware import (
     RoutingDecision,
     Settings,
 )
+from routecache_middleware.core.ports import Observer
+from routecache_middleware.telemetry.otel import OtelObserver
+from routecache_middleware.telemetry.otel_metrics import OtelMetrics
 
 CHAT_PATH = "/v1/chat/completions"
 OTHER_PATH = "/v1/files"
@@ -134,3 +148,66 @@ def streamed() -> App:
     """Return an app that sends an event stream, behind the cache."""
     app = fixed_app(b"text/event-stream", streamed_answer_body())
     return RouteCacheMiddleware(app, cache=new_cache())
+
+
+def untold() -> App:
+    """Return the bare app behind a cache that nobody watches."""
+    return watched_by([])
+
+
+def exported() -> App:
+    """Return the bare app behind a cache whose every span and metric goes to a batch exporter."""
+    return watched_by(exporting(ALWAYS_ON))
+
+
+def sampled() -> App:
+    """Return the same where one trace in ten is kept."""
+    return watched_by(exporting(TraceIdRatioBased(0.1)))
+
+
+def watched_by(observers: Sequence[Observer]) -> App:
+    """Return the bare app behind a cache that these watch."""
+    settings = Settings.profile("production")
+    cache = RouteCache(url="memory://", settings=settings, observers=observers)
+    return RouteCacheMiddleware(bare(), cache=cache)
+
+
+def exporting(sampler: Sampler) -> list[Observer]:
+    """Return observers for OpenTelemetry's SDK, whose exporters throw away what they get."""
+    provider = TracerProvider(sampler=sampler)
+    provider.add_span_processor(BatchSpanProcessor(_NoExport()))
+    reader = PeriodicExportingMetricReader(_NoMetrics(), export_interval_millis=10_000)
+    meters = MeterProvider([reader])
+    return [
+        OtelObserver(
+            tracer_provider=provider,
+            enabled=True,
+            lookups_per_s=Settings().otel_max_lookups,
+        ),
+        OtelMetrics(meter_provider=meters, enabled=True, lookups_per_s=Settings().otel_max_lookups),
+    ]
+
+
+class _NoExport(SpanExporter):
+    """Takes what it gets."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        del spans
+        return SpanExportResult.SUCCESS
+
+
+class _NoMetrics(MetricExporter):
+    """Takes what it gets."""
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        del metrics_data, timeout_millis, kwargs
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        del timeout_millis
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Nothing to do."""

@@ -111,6 +111,12 @@ def test_a_size_is_a_whole_number_of_bytes(name: str, value: object) -> None:
     assert str(caught.value) == expected
 
 
+@pytest.mark.parametrize("value", [-1, 1.5, "many", True, None])
+def test_a_number_is_a_whole_one(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="a whole number, 0 or more"):
+        Settings.profile("production", otel_max_lookups=value)
+
+
 @pytest.mark.parametrize("name", sorted({*DURATIONS, *SIZES} - {"lease_ttl_s"}))
 def test_zero_is_allowed(name: str) -> None:
     assert getattr(Settings.profile("production", **{name: 0}), name) == 0

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from routecache_middleware.core.events import (
 )
 from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
-from routecache_middleware.telemetry import names
+from routecache_middleware.telemetry import allowance, names
 from routecache_middleware.telemetry.null import NULL_OPERATION
 from routecache_middleware.telemetry.otel import ENABLED_VARIABLE, OtelObserver
 
@@ -50,9 +51,14 @@ class Tracing:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.app_tracer = self.provider.get_tracer("app")
 
-    def observer(self, *, model_attributes: bool = True) -> OtelObserver:
+    def observer(
+        self, *, model_attributes: bool = True, lookups_per_s: float = inf
+    ) -> OtelObserver:
         return OtelObserver(
-            tracer_provider=self.provider, enabled=True, model_attributes=model_attributes
+            tracer_provider=self.provider,
+            enabled=True,
+            model_attributes=model_attributes,
+            lookups_per_s=lookups_per_s,
         )
 
     def spans(self) -> Mapping[str, ReadableSpan]:
@@ -559,3 +565,37 @@ def test_once_a_global_sdk_is_there_nobody_looks_again(
     for _ in range(3):
         observer.begin(Operation.GET, "result")
     assert looks == 1
+
+
+def test_only_so_many_lookups_a_second_get_a_span(
+    tracing: Tracing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(allowance, "perf_counter", lambda: now_s)
+    observer = tracing.observer(lookups_per_s=3)
+
+    def look_up(times: int) -> int:
+        tracing.exporter.clear()
+        for _ in range(times):
+            observer.begin(Operation.GET, "result").finish(LookupFinished(Outcome.HIT))
+        return len(tracing.exporter.get_finished_spans())
+
+    look_up(10)
+    assert look_up(10) == 0
+    now_s += 1.0
+    assert look_up(10) == 3
+    now_s += 0.5
+    assert look_up(10) == 0
+    observer.begin(Operation.PUT, "result").finish(PutFinished(is_stored=True))
+    assert len(tracing.exporter.get_finished_spans()) == 1, "what is no lookup always has one"
+    now_s += 0.5
+    assert look_up(2) == 2
+
+
+def test_lookups_may_have_no_span_at_all(tracing: Tracing) -> None:
+    observer = tracing.observer(lookups_per_s=0)
+    for _ in range(3):
+        assert observer.begin(Operation.GET, "result") is NULL_OPERATION
+    with tracing.app_tracer.start_as_current_span("POST"):
+        observer.request(RequestFinished(Outcome.HIT))
+    assert (tracing.only().attributes or {})["routecache.outcome"] == "hit"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from routecache_middleware.core.metrics import BY_NAME, METRICS, Kind
 from routecache_middleware.core.snapshot import MetricsSnapshot
 from routecache_middleware.engine.metering import take_snapshot_anywhere
 from routecache_middleware.telemetry.otel import ENABLED_VARIABLE
-from routecache_middleware.telemetry.otel_metrics import Durations, OtelMetrics
+from routecache_middleware.telemetry.otel_metrics import OtelMetrics, Told
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +35,15 @@ class Metering:
         self.reader = InMemoryMetricReader()
         self.provider = MeterProvider([self.reader], shutdown_on_exit=False)
 
-    def cache(self, *, histograms: bool = True, enabled: bool | None = True) -> RouteCache:
-        metrics = OtelMetrics(meter_provider=self.provider, enabled=enabled, histograms=histograms)
+    def cache(
+        self, *, histograms: bool = True, enabled: bool | None = True, lookups_per_s: float = inf
+    ) -> RouteCache:
+        metrics = OtelMetrics(
+            meter_provider=self.provider,
+            enabled=enabled,
+            histograms=histograms,
+            lookups_per_s=lookups_per_s,
+        )
         return RouteCache(url="memory://", settings=Settings(), observers=[metrics])
 
     def collect(self) -> dict[str, Metric]:
@@ -137,6 +145,19 @@ async def test_what_a_cache_that_is_gone_has_counted_stays(metering: Metering) -
         assert "routecache.entry.count" not in metering.collect()
 
 
+async def test_of_lookups_only_so_many_durations_are_recorded(metering: Metering) -> None:
+    async with metering.cache(lookups_per_s=4) as cache:
+        cache.engine.recorder.sink.record("routecache.wait.duration", 1.0, ("result", "shared"))  # type: ignore[union-attr]
+        for _ in range(50):
+            await cache.get_routing_decision("q")
+        found = metering.collect()
+        (durations,) = found["routecache.lookup.duration"].data.data_points
+        (waits,) = found["routecache.wait.duration"].data.data_points
+        assert 4 <= durations.count <= 8  # type: ignore[union-attr]
+        assert waits.count == 1  # type: ignore[union-attr]
+        assert metering.value("routecache.lookups") == 50
+
+
 async def test_durations_can_be_left_out(metering: Metering) -> None:
     async with metering.cache(histograms=False) as cache:
         await cache.route("q", decide)
@@ -218,7 +239,7 @@ async def test_while_a_cache_cannot_answer_what_it_said_before_stands() -> None:
         pass
 
     owner = Owner()
-    begun: list[Durations] = []
+    begun: list[Told] = []
     metrics = OtelMetrics(meter_provider=metering.provider, enabled=True)
 
     def take(_: Owner) -> MetricsSnapshot | None:
