@@ -15,6 +15,7 @@ from routecache_middleware.core.policy import CachePolicy
 __all__ = ["Policies", "RequestPolicy", "with_verdict"]
 
 _MEMO_SIZE = 1024
+_MAX_NAMES = 512  # characters that are remembered of a model and a path: clients choose both
 
 
 class RequestPolicy(NamedTuple):
@@ -59,9 +60,11 @@ class Policies:
         """Return what holds for a request, by the model it asks for and its path."""
         if not self._overrides:
             return self._default
+        if len(model) + len(path) > _MAX_NAMES:
+            return self._combined(model, path)
         found = self._memo.get((model, path))
         if found is None:
-            if len(self._memo) >= _MEMO_SIZE:  # clients choose both
+            if len(self._memo) >= _MEMO_SIZE:
                 self._memo.clear()
             found = self._memo[model, path] = self._combined(model, path)
         return found

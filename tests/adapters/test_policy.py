@@ -1,6 +1,7 @@
 """Which requests are cached at all, and for how long: overrides, a callable, who asked for it."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,14 @@ async def test_a_model_is_not_cached(gateway: Gateway) -> None:
         assert got.get("cache-status") == BYPASSED
     await fetch(cached, ask(model="other"))
     assert (await fetch(cached, ask(model="other"))).outcome == "HIT"
+
+
+async def test_no_model_name_holds_up_the_loop(gateway: Gateway) -> None:
+    policy = CachePolicy(overrides=(Override(models=frozenset({"*gpt*mini"}), ttl_s=5.0),))
+    mw = gateway(policy=policy)
+    began = time.perf_counter()
+    await fetch(mw, ask(model="gpt" * 20_000))
+    assert time.perf_counter() - began < 0.1
 
 
 async def test_a_path_has_its_own_lifetime(gateway: Gateway, clock: FakeClock) -> None:

@@ -1,9 +1,13 @@
 """What of the policy is different for some models or paths."""
 
 import math
+import re
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from routecache_middleware.core.override import Override
 from routecache_middleware.core.overrides import Policies, RequestPolicy, with_verdict
@@ -28,6 +32,12 @@ CHAT = "/v1/chat/completions"
         (("a", "b"), "b", True),
         (("A",), "a", False),
         (("a*",), "a\nb", True),
+        (("a*a",), "a", False),
+        (("a*a",), "aa", True),
+        (("*b*b*",), "abb", True),
+        (("*b*b*",), "ab", False),
+        (("a*b*c",), "acb", False),
+        (("a**c",), "ac", True),
     ],
 )
 def test_a_pattern_is_a_name_with_stars(
@@ -35,6 +45,22 @@ def test_a_pattern_is_a_name_with_stars(
 ) -> None:
     assert Override(models=frozenset(patterns)).fits(model, CHAT) is fits
     assert Override(paths=frozenset(patterns)).fits("m", model) is fits
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=12))
+def test_a_star_stands_for_any_text(pattern: str, text: str) -> None:
+    like = ".*".join(map(re.escape, pattern.split("*")))
+    is_like = re.fullmatch(like, text) is not None
+    assert Override(models=frozenset({pattern})).fits(text, CHAT) is is_like
+
+
+@pytest.mark.parametrize("pattern", ["*gpt*mini", "*g*p*t*g*p*t*!", "gpt*gpt*gpt*t?"])
+def test_a_hostile_name_takes_no_longer_than_it_is_long(pattern: str) -> None:
+    """As a regular expression the first takes 0.6 s for 60,000 characters, and minutes for these."""
+    rule = Override(models=frozenset({pattern}))
+    began_s = time.perf_counter()
+    assert not rule.fits("gpt" * 350_000, CHAT)
+    assert time.perf_counter() - began_s < 0.5
 
 
 def test_models_and_paths_have_to_fit_both() -> None:
@@ -73,6 +99,10 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(3000):
         policies.for_request(str(number), CHAT)
     assert len(policies._memo) <= 1024
+    before = dict(policies._memo)
+    for long in ("x" * 100_000, "y" * 513):
+        assert policies.for_request(long, CHAT).ttl_s == policies.for_request("m", long).ttl_s == 1
+    assert policies._memo == before
 
 
 @pytest.mark.parametrize(
