@@ -56,7 +56,7 @@ def test_a_star_stands_for_any_text(pattern: str, text: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["*gpt*mini", "*g*p*t*g*p*t*!", "gpt*gpt*gpt*t?"])
 def test_a_hostile_name_takes_no_longer_than_it_is_long(pattern: str) -> None:
-    """As a regular expression the first takes 0.6 s for 60,000 characters, and minutes for these."""
+    """As a regular expression the first takes 0.6 s for 60,000 letters, and minutes for these."""
     rule = Override(models=frozenset({pattern}))
     began_s = time.perf_counter()
     assert not rule.fits("gpt" * 350_000, CHAT)
