@@ -15,6 +15,8 @@ __all__ = ["OpenAIChat"]
 _CLIENT_TOOLS = ("function", "custom")  # the client runs these; every other type the server runs
 _HELPERS = ("data_sources", "plugins")  # what Azure and OpenRouter look up on the server's side
 _SEARCHES = ("web_search_options", "search_parameters")
+_SEARCHING = ("-search-preview", "-search-api")  # OpenAI's models that always search ...
+_ONLINE = ":online"  # ... and how OpenRouter's are told to
 _MARK = "prompt_cache_breakpoint"
 _TEXT_PARTS = ("text", "refusal")
 
@@ -97,7 +99,7 @@ def _bypass(
     tools: list[dict[str, object]],
 ) -> BypassReason | None:
     """Return why a cache must not answer: state elsewhere, or an answer that time changes."""
-    if any(payload.get(name) is not None for name in _SEARCHES):
+    if any(payload.get(name) is not None for name in _SEARCHES) or _searches(payload):
         return BypassReason.WEB_SEARCH
     if _has_audio(payload, messages):
         return BypassReason.AUDIO
@@ -108,6 +110,14 @@ def _bypass(
         return BypassReason.REMOTE_MEDIA
     # The last, because a policy may disregard it.
     return BypassReason.STORE if payload.get("store") else None
+
+
+def _searches(payload: Mapping[str, object]) -> bool:
+    """Whether the model searches the web without being asked to, going by its name."""
+    model = payload.get("model")
+    return isinstance(model, str) and (
+        any(mark in model for mark in _SEARCHING) or model.endswith(_ONLINE)
+    )
 
 
 def _has_helpers(payload: Mapping[str, object]) -> bool:
