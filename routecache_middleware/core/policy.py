@@ -39,8 +39,8 @@ class CachePolicy:
         overrides: What is different for some models or paths; of two that fit the later one wins.
         decide: Asked about every request that the cache can read, hits included: ``False`` forwards
             it uncached (``detail=policy``), a number is how long its answer is fresh, in seconds,
-            and ``True`` or ``None`` leaves it as it is. Must be quick; if it raises, the request is
-            forwarded uncached.
+            and the most that its client may ask for, and ``True`` or ``None`` leaves it as it is.
+            Must be quick; if it raises, the request is forwarded uncached.
         key_headers: Further request headers (lower case) whose values are part of the key.
         stored_headers: Response headers (lower case) that are stored and replayed. ``set-cookie``,
             dates, request ids and rate limits never belong here.

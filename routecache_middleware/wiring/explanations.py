@@ -8,7 +8,12 @@ from routecache_middleware.errors import ConfigurationError
 
 __all__ = ["Explains", "Explanations", "GivenHeaders"]
 
-GivenHeaders = Iterable[tuple[bytes, bytes]] | Iterable[tuple[str, str]] | Mapping[str, str]
+GivenHeaders = (
+    Iterable[tuple[bytes, bytes]]
+    | Iterable[tuple[str, str]]
+    | Mapping[bytes, bytes]
+    | Mapping[str, str]
+)
 """Header fields as whoever asks has them; names in any case."""
 
 

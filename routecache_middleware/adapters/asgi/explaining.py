@@ -71,6 +71,7 @@ class Explainer:
         is_own = allowed == head.tenant
         question = Question(
             dialect=dialect,
+            path=scope["path"],
             context=head.context,
             body=body,
             tenant=allowed,

@@ -9,7 +9,6 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
-from routecache_middleware.core.freshness import lifetime_s
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import (
     DiscardReason,
@@ -195,9 +194,7 @@ def _lifetime_s(
         return state.ttl_s
     if said is not None and said.max_age_s is not None:
         return said.max_age_s
-    settings, granted_s = parts.engine.settings, _policy(parts, case).ttl_s
-    granted_s = settings.result_ttl_s if granted_s is None else granted_s
-    return lifetime_s(granted_s, case.ttl_s, most_s=settings.max_client_ttl_s)
+    return _policy(parts, case).lifetime_s(parts.engine.settings, case.ttl_s)
 
 
 def _stale_windows_s(parts: Parts, said: ResponseDirectives | None) -> tuple[float, float]:
