@@ -117,8 +117,8 @@ class Neighbour:
     Attributes:
         is_given: Whoever asked named it; otherwise it is the nearest stored one that is known.
         differs: Where the two differ: fields (``temperature``), items of lists of objects
-            (``messages[2]``), headers (``header.openai-beta``), other context (``context.path``).
-            Empty: they have the same key.
+            (``messages[2]``), headers (``header.openai-beta``), other context (``context.path``,
+            ``cache.namespace``). Empty: they have the same key.
         differences: How many there are; ``differs`` names at most 64.
         result_hash: Its own.
         model: The model it would be sent to.
@@ -159,7 +159,8 @@ class RequestExplanation:
         counted: Top-level fields in both hashes.
         sampling: Top-level fields in the result hash only.
         ignored: Top-level fields in neither.
-        context: What else is in both hashes: ``path``, ``query``, headers by name.
+        context: What else is in both hashes: ``path``, ``query``, headers by name,
+            ``cache.namespace``.
         asked: What it asks of the cache in ``Cache-Control`` or ``Pragma``, as understood.
         asked_in_body: The same of LiteLLM's ``cache`` object.
         looks_up: Whether an answer would be looked for.
