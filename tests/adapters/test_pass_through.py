@@ -81,6 +81,25 @@ async def test_a_mode_that_is_off_passes_the_very_same_objects(gateway: Gateway)
     assert app.send is send
 
 
+async def test_of_two_gateways_the_nearer_one_speaks(gateway: Gateway) -> None:
+    """Cache-Status has a member for each (RFC 9211 section 2); the rest says what one did."""
+    theirs = [
+        (b"content-type", b"application/json"),
+        (b"cache-status", b"routecache; hit; ttl=3; detail=memory"),
+        (b"X-RouteCache", b"HIT"),
+        (b"X-RouteCache-Model", b"small"),
+        (b"X-RouteCache-Decision", b"HIT"),
+    ]
+    got = await fetch(gateway(ScriptedApp(json_answer(headers=theirs))))
+    assert got.all("x-routecache") == ["MISS"]
+    assert got.all("cache-status") == [theirs[1][1].decode(), "routecache; fwd=miss"]
+    assert (got.get("x-routecache-model"), got.get("x-routecache-decision")) == ("small", "HIT")
+    routed = gateway(ScriptedApp(json_answer(headers=theirs)), router=lambda _: "large")
+    got = await fetch(routed)
+    assert got.all("x-routecache-model") == ["large"]
+    assert got.all("x-routecache-decision") == ["MISS"]
+
+
 async def test_the_apps_headers_survive_and_ours_come_last(gateway: Gateway) -> None:
     """Duplicates stay; so does an existing Cache-Status, ours comes last (RFC 9211 section 2)."""
     theirs = [

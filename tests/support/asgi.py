@@ -96,7 +96,7 @@ class Response:
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, in order."""
-        return [value.decode() for key, value in self.headers if key == name.encode()]
+        return [value.decode() for key, value in self.headers if key.lower() == name.encode()]
 
     def get(self, name: str) -> str | None:
         """The last value of a header."""

@@ -14,13 +14,22 @@ _SHORT = {
     Outcome.ERROR: b"MISS",
 }
 HIT_MARK = (b"x-routecache", b"HIT")
+_OURS = frozenset({b"x-routecache"})
+_OF_THE_DECISION = frozenset({b"x-routecache-decision", b"x-routecache-model"})
 _REUSED = frozenset({Outcome.HIT, Outcome.STALE, Outcome.COALESCED})
 
 
 def mark(
     headers: Headers, cache_status: bytes, outcome: Outcome, decision: RoutingDecision | None
 ) -> None:
-    """Append our fields to a response's headers; our ``Cache-Status`` is the last of its name."""
+    """Append our fields to a response's headers; our ``Cache-Status`` is the last of its name.
+
+    They take the place of what a gateway further back wrote under the same names: to a client they
+    say what the nearest one did. ``Cache-Status`` has a member for each (RFC 9211 section 2).
+    """
+    if has_mark(headers):
+        ours = _OURS if decision is None else _OURS | _OF_THE_DECISION
+        headers[:] = [pair for pair in headers if pair[0].lower() not in ours]
     headers.append((b"cache-status", cache_status))
     headers.append((b"x-routecache", _SHORT[outcome]))
     if decision is not None:
