@@ -169,6 +169,9 @@ class RequestExplanation:
         shares: Whether it would share an upstream call that is under way, or open one to others.
         converts: Whether an answer of another wire form would do.
         ttl_s: For how long a good answer would be fresh, seconds.
+        inputs: Of a request for several things at once, such as embeddings, how many; else 0.
+        known_inputs: How many of those have an answer that may be served. Together they are the
+            answer, and ``answer`` is None.
         answer: What is stored for it now, useful or not, or None.
         decision: The routing decision stored for it now, useful or not, or None.
         is_under_way: Whether this process is making the answer right now.
@@ -200,6 +203,8 @@ class RequestExplanation:
     shares: bool = False
     converts: bool = False
     ttl_s: float = 0.0
+    inputs: int = 0
+    known_inputs: int = 0
     answer: StoredAnswer | None = None
     decision: StoredDecision | None = None
     is_under_way: bool = False

@@ -8,21 +8,21 @@ request holds makes it raise, and what a coordinator does not say in time is lef
 from collections.abc import Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from routecache_middleware.core.budget import open_budget
 from routecache_middleware.core.choices import Mode
-from routecache_middleware.core.explanation import (
-    RequestExplanation,
-    shown,
-)
+from routecache_middleware.core.explanation import RequestExplanation, shown
 from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import BypassReason, Entry, MissReason, Outcome
 from routecache_middleware.core.plan import Forward, Proceed, Serve, plan_lookup
 from routecache_middleware.core.reasons import meaning
 from routecache_middleware.core.records import scopes_of, with_tenant
-from routecache_middleware.engine.identify import Identified
+from routecache_middleware.engine.identify import Identified, Several
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.comparing import Comparison
 from routecache_middleware.wiring.inspecting import Inspector
+from routecache_middleware.wiring.several import go_together, look_at_inputs
 from routecache_middleware.wiring.understanding import (
     Question,
     Setup,
@@ -40,6 +40,10 @@ _UNDECIDED = (
 _SERVED = "The stored answer is served."
 _SERVED_STALE = "The stored answer is served although it is past its lifetime, and is made anew."
 _REFUSED = "The client takes only a stored answer (only-if-cached), so it gets status 504."
+_TOGETHER = "The stored answers to all {count} inputs are served, put together."
+_SOME = "{known} of {count} inputs have a stored answer; "
+_REST = "the others are asked for."
+_FIXED = "as a header names this body, all are asked for."
 _SHARED = "The answer is being made right now, for another request, which this one would share."
 
 
@@ -128,6 +132,9 @@ class _Inquiry:
             self._end(Outcome.MISS, MissReason.UNAUTHORISED)
             return
         key = result_key(found.fingerprint.result, model, self._question.tenant)
+        if isinstance(found, Several):
+            await self._look_at_inputs(plan, key, found, model)
+            return
         keys = (key, *self._former_keys(found, model))
         entries = await self._inspector.entries(keys)
         if self._inspector.trouble and plan.may_look_up:
@@ -142,6 +149,41 @@ class _Inquiry:
         self._look_at_flight(plan, key, found, model)
         if self._question.neighbour is None:
             self._say(neighbour=await self._others.nearest())
+
+    async def _look_at_inputs(
+        self, plan: Proceed, key: CacheKey, found: Several, model: str
+    ) -> None:
+        """Look for the answer to each input, as such a request would."""
+        question, asked = self._question, self._known.directives
+        inputs = await look_at_inputs(
+            self._engine,
+            self._inspector,
+            found,
+            asked,
+            model=model,
+            tenant=question.tenant,
+            former_tenants=question.former_tenants,
+        )
+        if self._inspector.trouble and plan.may_look_up:
+            self._end(Outcome.ERROR, BypassReason.COORDINATOR_ERROR)
+            return
+        known, count = len(inputs.served), len(inputs.keys)
+        self._say(inputs=count, known_inputs=known)
+        reason = inputs.reason(plan)
+        if reason is None and await go_together(self._engine, question.dialect, found, inputs):
+            because = _TOGETHER.format(count=count)
+            self._say(outcome=Outcome.HIT, reason="", because=because)
+            return
+        self._end(Outcome.MISS, reason or MissReason.CONVERSION)
+        mark = ""
+        if reason is MissReason.PARTIAL:
+            ends = _FIXED if question.is_fixed else _REST
+            self._say(because=_SOME.format(known=known, count=count) + ends)
+            if not question.is_fixed:
+                mark = "|" + ",".join(map(str, inputs.wanted))
+                if asked.max_age_s is not None or asked.min_fresh_s:
+                    plan = structs.replace(plan, may_share=False)  # others' parts may be older
+        self._look_at_flight(plan, key, found, model, mark)
 
     async def _judge(
         self, plan: Proceed, keys: Sequence[CacheKey], entries: Sequence[Entry | None]
@@ -194,9 +236,12 @@ class _Inquiry:
         body = await aside(self._engine, entry.body, render, entry.body, entry.mode, parsed)
         return body is not None
 
-    def _look_at_flight(self, plan: Proceed, key: CacheKey, found: Identified, model: str) -> None:
+    def _look_at_flight(
+        self, plan: Proceed, key: CacheKey, found: Identified, model: str, mark: str = ""
+    ) -> None:
+        """See whether the answer is being made; ``mark``: which inputs are asked for."""
         engine = self._engine
-        flight = f"{key}|{found.parsed.shape}"
+        flight = f"{key}|{found.parsed.shape}{mark}"
         live = engine.live.find(flight)
         if live is None:
             return

@@ -77,6 +77,7 @@ class Question:
         unreadable: Why its head makes the body unreadable, or None.
         refusal: Why its head forbids caching, or None.
         is_signed: A header vouches for the bytes of the body.
+        is_fixed: The app must not get another body than this one.
         is_accepted: The app would let it in, as far as is known.
         neighbour: The body of another request, to be compared with it, or None.
         is_full: Show whole hashes, and the tenant as it is.
@@ -94,6 +95,7 @@ class Question:
     unreadable: BypassReason | None = None
     refusal: BypassReason | None = None
     is_signed: bool = False
+    is_fixed: bool = False
     is_accepted: bool = True
     neighbour: bytes | None = None
     is_full: bool = False

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from routecache_middleware.adapters.asgi.batch import may_be_changed
 from routecache_middleware.adapters.asgi.consult import entry_tenant
 from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead, TenantOf
 from routecache_middleware.adapters.asgi.layer import Match
@@ -82,6 +83,7 @@ class Explainer:
             unreadable=head.unreadable,
             refusal=head.refusal,
             is_signed=head.is_signed,
+            is_fixed=not may_be_changed(scope, head),
             is_accepted=tenant is not None or self._is_accepted(head),
             neighbour=neighbour,
             is_full=full,
