@@ -174,6 +174,9 @@ class RequestExplanation:
             answer, and ``answer`` is None.
         answer: What is stored for it now, useful or not, or None.
         decision: The routing decision stored for it now, useful or not, or None.
+        last_discard: The token for why the last answer to it was not stored, such as
+            ``tool-calls``; empty: it was, or this process does not know (any more).
+        discarded_because: That in a sentence.
         is_under_way: Whether this process is making the answer right now.
         neighbour: On a miss the nearest stored answer of the same API and tenant, among those that
             this process has seen lately; or the one that was named.
@@ -207,6 +210,8 @@ class RequestExplanation:
     known_inputs: int = 0
     answer: StoredAnswer | None = None
     decision: StoredDecision | None = None
+    last_discard: str = ""
+    discarded_because: str = ""
     is_under_way: bool = False
     neighbour: Neighbour | None = None
     trouble: str = ""
@@ -216,6 +221,8 @@ class RequestExplanation:
         lines = [f"{head}: {self.because}" if self.because else head]
         if self.answer is not None:
             lines.append(f"stored: {_age(self.answer)}")
+        if self.last_discard:
+            lines.append(f"last answer not stored ({self.last_discard}): {self.discarded_because}")
         if self.neighbour is not None:
             lines.append(_compared(self.neighbour))
         if self.trouble:

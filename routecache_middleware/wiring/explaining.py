@@ -147,6 +147,7 @@ class _Inquiry:
             self._say(outcome=outcome, reason="", because=because)
             return
         self._look_at_flight(plan, key, found, model)
+        self._look_back(key)
         if self._question.neighbour is None:
             self._say(neighbour=await self._others.nearest())
 
@@ -184,6 +185,7 @@ class _Inquiry:
                 if asked.max_age_s is not None or asked.min_fresh_s:
                     plan = structs.replace(plan, may_share=False)  # others' parts may be older
         self._look_at_flight(plan, key, found, model, mark)
+        self._look_back(key)
 
     async def _judge(
         self, plan: Proceed, keys: Sequence[CacheKey], entries: Sequence[Entry | None]
@@ -251,6 +253,12 @@ class _Inquiry:
         is_alone = engine.live.is_parallel(flight, engine.clock.monotonic_s())
         if plan.may_share and is_joinable and not is_alone:
             self._say(outcome=Outcome.COALESCED, because=_SHARED)
+
+    def _look_back(self, key: CacheKey) -> None:
+        """Say why the last answer was not stored, if this process has seen that."""
+        reason = self._engine.recorder.last_discard(key)
+        if reason is not None:
+            self._say(last_discard=reason.value, discarded_because=meaning(reason))
 
     def _former_keys(self, found: Identified, model: str) -> list[CacheKey]:
         pairs = zip(found.former, self._question.former_tenants, strict=True)

@@ -94,7 +94,7 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
     if fresh is None:
         fresh = await _taken_apart(parts, case, found, whole.body)
     if fresh is None:
-        engine.recorder.discarded(DiscardReason.INCOMPLETE)
+        engine.recorder.discarded(DiscardReason.INCOMPLETE, case.key)
         return
     # Asked for alone, an item was answered as it always is.
     shape = found.parsed.shape if len(fresh) == 1 else PART
