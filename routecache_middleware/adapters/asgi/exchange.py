@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
-from time import perf_counter
 
 from routecache_middleware.adapters.asgi.app_call import AppCall
 from routecache_middleware.adapters.asgi.boarding import Boarding, Landed, unless_gone
@@ -20,16 +19,16 @@ from routecache_middleware.adapters.asgi.joining import (
     renewed,
     shared_answer,
 )
+from routecache_middleware.adapters.asgi.landing import Landing
 from routecache_middleware.adapters.asgi.leader import Leader
 from routecache_middleware.adapters.asgi.misses import count_miss
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
-from routecache_middleware.adapters.asgi.refresh import refresh
+from routecache_middleware.adapters.asgi.refresh import nowhere, refresh, stays
 from routecache_middleware.adapters.asgi.relay import Relay, Stamp
 from routecache_middleware.adapters.asgi.rescue import Rescue, rescue_for, saved_by
 from routecache_middleware.adapters.asgi.rest import call_for
 from routecache_middleware.adapters.asgi.scopes import ChildScope, state_above
-from routecache_middleware.adapters.asgi.settle import settle
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Message, Receive, Scope, Send
 from routecache_middleware.core import cache_status
@@ -46,7 +45,7 @@ from routecache_middleware.core.models import (
 )
 from routecache_middleware.core.plan import Proceed
 from routecache_middleware.engine.claims import Alone, Claim, Led, Why
-from routecache_middleware.engine.leases import FAILING_S, Lease, after_discard_s
+from routecache_middleware.engine.leases import FAILING_S, Lease
 from routecache_middleware.engine.live import Live, ReaderLeftError
 
 __all__ = ["Exchange"]
@@ -132,7 +131,7 @@ class Exchange:
             case.bypass, answer = BypassReason.INTERNAL_ERROR, None
         if answer is not None:
             if case.is_stale:
-                refresh(self._parts, case)
+                refresh(self._parts, case, self._remake)
             for message in answer:
                 await self._send(message)
             return
@@ -142,6 +141,10 @@ class Exchange:
             await self._bypass(case.bypass or BypassReason.INTERNAL_ERROR)
         else:
             await self._fly(case.proceed)
+
+    async def _remake(self, case: Case) -> None:
+        again = Exchange(self._parts, case.dialect, case.scope, stays, nowhere, case=case)
+        await again.refresh()
 
     async def refresh(self) -> None:
         """Make the answer anew, for nobody in particular, unless somebody is at it already."""
@@ -322,7 +325,14 @@ class Exchange:
             Replay(self._call.replayed(), self._receive),
             Live(position, "" if lookup is None else lookup.traceparent),
             engine.captures.start(case.parts),
-            host=self,
+            host=Landing(
+                self._parts,
+                case,
+                self._call,
+                flight=self._flight,
+                lease=self._lease,
+                late=self._late,
+            ),
             wanted=ResponseMode.JSON if found is None else found.parsed.mode,
             settings=engine.settings,
             stored_headers=case.shareable(self._parts.stored_headers),
@@ -342,58 +352,3 @@ class Exchange:
         running = leader.run(partial(self._call.run, child, leader.receive, send, relay))
         rescue = self._rescue
         return running if rescue is None else rescue.run(running, relay, self._send)
-
-    # What the leader of a flight reports.
-
-    def closed(self, leader: Leader) -> None:
-        """Nobody may join any more."""
-        self._parts.engine.live.close(self._flight, leader)
-        lease = self._lease
-        if lease is not None and leader.discard is not None:  # nor will there be anything to find
-            if leader.relay.is_client_gone:  # no fault of the answer's
-                lease.give_back()
-            else:
-                is_promoted = lease.is_promoted
-                lease.give_back(after_discard_s(leader.discard, is_promoted=is_promoted))
-
-    def refused(self, leader: Leader, reason: DiscardReason) -> None:
-        """The response's head says that nobody else can have it."""
-        flights, now_s = self._parts.engine.live, self._parts.engine.clock.monotonic_s()
-        if reason is DiscardReason.STATUS:
-            flights.failed(self._flight, had_followers=leader.followers > 0, now_s=now_s)
-        else:
-            flights.unshareable(self._flight, now_s)
-
-    def completed(self, leader: Leader) -> None:
-        """The last byte was passed on: store it. The flight stays open until that is done."""
-        self._parts.engine.background.run(self._settle(leader, perf_counter() - self._call.began_s))
-
-    async def _settle(self, leader: Leader, duration_s: float) -> None:
-        parallel_s, lease = 0.0, self._lease
-        try:
-            parallel_s = await settle(
-                self._parts,
-                self._case,
-                leader,
-                self._call.state,
-                duration_s,
-                lease=lease,
-                late=self._late,
-            )
-        finally:
-            flights = self._parts.engine.live
-            flights.close(self._flight, leader)
-            if leader.discard is None:
-                flights.succeeded(self._flight)
-            leader.capture.release()
-            if lease is not None:
-                lease.give_back(parallel_s)
-
-    def failed(self, leader: Leader) -> None:
-        """The app raised, was cancelled or returned early; who shares the answer hears it next."""
-        live, now_s = leader.live, self._parts.engine.clock.monotonic_s()
-        reason = leader.discard or DiscardReason.INCOMPLETE
-        self._parts.engine.recorder.discarded(reason, self._case.key)
-        if not live.total_bytes and not live.is_refused:
-            had_followers = leader.followers > 0
-            self._parts.engine.live.failed(self._flight, had_followers=had_followers, now_s=now_s)

@@ -15,7 +15,7 @@ import msgspec
 from routecache_middleware.adapters.asgi.pump import Pump
 from routecache_middleware.adapters.asgi.relay import Relay
 from routecache_middleware.adapters.asgi.types import Headers, Message, Receive
-from routecache_middleware.core.models import DiscardReason, Position, ResponseMode
+from routecache_middleware.core.models import DiscardReason, Entry, Position, ResponseMode
 from routecache_middleware.core.plan import ResponseFacts, plan_share, read_response_head
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.engine.capture import Capture
@@ -39,6 +39,9 @@ class LeaderHost(Protocol):
     def closed(self, leader: "Leader") -> None:
         """Nobody may join any more."""
 
+    def hung_up(self, leader: "Leader") -> None:
+        """Its client left when all of the answer may have been there: nobody may follow."""
+
     def refused(self, leader: "Leader", reason: DiscardReason) -> None:
         """The head of the response says that nobody else can have it."""
 
@@ -56,6 +59,7 @@ class Leader:
         live: The answer, for those who share it.
         capture: Its part of the memory for answers under way.
         discard: Why it cannot be stored, or None. While it is None, all of it is there.
+        kept: The entry that was made of it, once there is one.
         relay: The way to this request's own client.
     """
 
@@ -73,6 +77,7 @@ class Leader:
         "_wanted",
         "capture",
         "discard",
+        "kept",
         "live",
         "relay",
     )
@@ -94,6 +99,7 @@ class Leader:
         self.live = live
         self.capture = capture
         self.discard: DiscardReason | None = None
+        self.kept: Entry | None = None
         self.relay = relay
         self._receive = receive
         self._wanted = wanted
@@ -161,7 +167,7 @@ class Leader:
     def _end_early(self) -> None:
         """The app is done without having ended its response."""
         if self._may_be_whole():  # who settles it finds out
-            self._host.closed(self)
+            self._host.hung_up(self)
             self._host.completed(self)
             self.live.abort()  # whoever is about to follow gets nothing that only may be whole
             return
@@ -271,7 +277,7 @@ class Leader:
         if self.live.is_complete:
             return
         if self._may_be_whole():
-            self._host.closed(self)
+            self._host.hung_up(self)
         else:
             self.keep_nothing(DiscardReason.INCOMPLETE)
 

@@ -5,7 +5,7 @@ and reads everything.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.parts import Parts
@@ -14,29 +14,29 @@ from routecache_middleware.adapters.asgi.types import Message
 from routecache_middleware.core.events import Operation, RefreshFinished
 from routecache_middleware.core.keys import Layer
 
-if TYPE_CHECKING:
-    from routecache_middleware.adapters.asgi.exchange import Exchange
+__all__ = ["Remake", "nowhere", "refresh", "stays"]
 
-__all__ = ["refresh"]
+Remake = Callable[[Case], Awaitable[None]]
+"""Makes the answer to a request anew, for nobody in particular."""
 
 
-def refresh(parts: Parts, case: Case) -> None:
+def refresh(parts: Parts, case: Case, remake: Remake) -> None:
     """Begin to make the answer to a request anew, unless that is under way."""
     may_store = case.proceed is not None and case.proceed.may_store
     if case.key in parts.refreshing or case.directives.only_if_cached or not may_store:
         return
     parts.refreshing.add(case.key)
     # The task that serves the request goes on to send; the app must not be called inside it.
-    parts.engine.background.run(_refresh(parts, _for_nobody(case)), is_urgent=False)
+    parts.engine.background.run(_refresh(parts, _for_nobody(case), remake), is_urgent=False)
 
 
-async def _refresh(parts: Parts, case: Case) -> None:
+async def _refresh(parts: Parts, case: Case, remake: Remake) -> None:
     span = parts.engine.observer.begin(
         Operation.REFRESH, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
     )
     error_type = ""
     try:
-        await _exchange(parts, case).refresh()
+        await remake(case)
     except Exception as error:  # noqa: BLE001 - nobody waits: the next request will try again
         error_type = type(error).__name__
         parts.warn("the app, asked for a fresh answer,", error)
@@ -69,17 +69,11 @@ def _for_nobody(case: Case) -> Case:
     )
 
 
-def _exchange(parts: Parts, case: Case) -> "Exchange":
-    from routecache_middleware.adapters.asgi.exchange import Exchange  # noqa: PLC0415 - a cycle
-
-    return Exchange(parts, case.dialect, case.scope, _stays, _nowhere, case=case)
-
-
-async def _stays() -> Message:
+async def stays() -> Message:
     """Receive nothing, ever: this client does not leave."""
     never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
     return await never
 
 
-async def _nowhere(message: Message) -> None:
+async def nowhere(message: Message) -> None:
     """Send to nobody."""

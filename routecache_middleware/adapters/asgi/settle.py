@@ -71,9 +71,7 @@ async def settle(
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
     entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
     if entry.freshness_lifetime_s <= 0:  # in the eyes of the app, or of this client alone
-        if _said_s(state, leader.shared_head.facts.directives) is not None:
-            engine.recorder.remember(DiscardReason.VETOED, case.key)
-        return 0.0 if case.ttl_s == 0 else UNSHAREABLE_S
+        return _not_for_a_moment(parts, case, leader, state)
     if isinstance(found, Several):
         await store_items(parts, case, found, entry)
         return 0.0
@@ -83,10 +81,18 @@ async def settle(
     # What was invalidated meanwhile could never be served, but would push out what can be.
     if not engine.is_current(key, entry):
         return 0.0
+    if key == case.key:
+        leader.kept = entry
     if engine.coordinator.is_shared:
         return await _store(parts, case, key, entry, lease=lease, late=late)
     await engine.put(key, entry, verb=case.dialect.verb)
     return 0.0
+
+
+def _not_for_a_moment(parts: Parts, case: Case, leader: Leader, state: RouteCacheState) -> float:
+    if _said_s(state, leader.shared_head.facts.directives) is not None:
+        parts.engine.recorder.remember(DiscardReason.VETOED, case.key)
+    return 0.0 if case.ttl_s == 0 else UNSHAREABLE_S
 
 
 async def _store(

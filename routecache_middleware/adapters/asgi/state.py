@@ -14,7 +14,9 @@ __all__ = ["RouteCacheState"]
 class RouteCacheState:
     """What the cache knows of a request that it forwards, and what the app may tell it.
 
-    With another cache above, what the app tells holds for that one too.
+    With another cache above, what the app tells holds for that one too. Of a stream it has to be
+    told before the terminal marker is sent (``[DONE]``, ``message_stop``): clients hang up at that,
+    and the app, cancelled where it waits, gets no further.
 
     Attributes:
         decision: The routing decision, when there is a router.
