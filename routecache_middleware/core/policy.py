@@ -32,7 +32,8 @@ class CachePolicy:
         ignored_fields: Further top-level request fields to leave out of the key. Only name fields
             that can never change an answer.
         opt_in: Cache only what asks for it: with ``"cache": {"use-cache": true}`` in the body, or
-            with ``RouteCache-TTL``. Everything else is forwarded (``detail=policy``).
+            with a lifetime, which is a ``ttl`` there or ``RouteCache-TTL``. Everything else is
+            forwarded (``detail=policy``).
         allow_stored: Cache also requests whose answer the provider keeps: ``"store": true``, and
             the Responses API unless it says ``false``. A hit leaves nothing new with the provider,
             and carries the id of the first answer.

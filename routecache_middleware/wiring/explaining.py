@@ -18,6 +18,7 @@ from routecache_middleware.core.models import BypassReason, Entry, MissReason, O
 from routecache_middleware.core.plan import Forward, Proceed, Serve, plan_lookup
 from routecache_middleware.core.reasons import meaning
 from routecache_middleware.core.records import scopes_of, with_tenant
+from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.identify import Identified, Several
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.comparing import Comparison
@@ -36,6 +37,9 @@ __all__ = ["explain"]
 
 _UNDECIDED = (
     "No routing decision is stored, so the router is asked first; the answer depends on it."
+)
+_UNASKED = (
+    "No routing decision is stored, and the router is not asked where only a stored answer will do."
 )
 _SERVED = "The stored answer is served."
 _SERVED_STALE = "The stored answer is served although it is past its lifetime, and is made anew."
@@ -69,10 +73,13 @@ def _unless_refused(
 ) -> RequestExplanation:
     """Say of a request that takes only a stored answer that it is not forwarded."""
     is_served = said.outcome in (Outcome.HIT, Outcome.STALE)
-    is_on = setup.engine.mode not in (Mode.SHADOW, Mode.OFF)
-    if is_served or not (is_on and question.directives.only_if_cached):
+    if is_served or not _takes_stored_only(setup.engine, question):
         return said
     return replace(said, outcome=Outcome.MISS, because=f"{said.because} {_REFUSED}")
+
+
+def _takes_stored_only(engine: Engine, question: Question) -> bool:
+    return question.directives.only_if_cached and engine.mode not in (Mode.SHADOW, Mode.OFF)
 
 
 class _Inquiry:
@@ -116,7 +123,8 @@ class _Inquiry:
         )
         plan = self._known.plan
         if isinstance(plan, Proceed) and model is None:
-            reason, because = MissReason.ABSENT, _UNDECIDED
+            is_asked = not _takes_stored_only(self._engine, self._question)
+            reason, because = MissReason.ABSENT, _UNDECIDED if is_asked else _UNASKED
             if is_reused and self._inspector.decision(key, entry) is not None:
                 reason, because = MissReason.INELIGIBLE, meaning(MissReason.INELIGIBLE)
             elif not plan.may_look_up:

@@ -268,3 +268,19 @@ async def test_a_callable_is_shown_the_same_when_a_request_is_explained(
     await mw.explain(path=path, body=body, headers=[KEY])
     assert [request.path for request in shown] == [path, path]
     assert shown[0] == shown[1]
+
+
+async def test_for_only_if_cached_the_router_is_not_asked(gateway: Gateway) -> None:
+    asked: list[LLMRequest] = []
+
+    async def router(request: LLMRequest) -> str:
+        asked.append(request)
+        return "small"
+
+    mw = gateway(router=router)
+    headers = [KEY, (b"cache-control", b"only-if-cached")]
+    said = await why(mw, headers=headers)
+    assert (await fetch(mw, headers=headers)).status == 504
+    assert asked == []
+    assert "the router is not asked where only" in said.because
+    assert "the router is asked first" in (await why(mw)).because
