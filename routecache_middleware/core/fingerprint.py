@@ -31,6 +31,7 @@ from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.errors import ConfigurationError
 
 __all__ = [
+    "NAMESPACE",
     "Domain",
     "Fingerprint",
     "KeyContext",
@@ -54,6 +55,10 @@ class Domain(Enum):
     LITELLM_ROUTE = b"rc1.lite.route"
     LITELLM_ROUTER = b"rc1.lite.router"
     LITELLM_PIN = b"rc1.lite.pin"
+
+
+NAMESPACE = b":namespace"
+"""What a body's ``cache.namespace`` is called among the headers: no field can have such a name."""
 
 
 class KeyContext(msgspec.Struct, frozen=True):

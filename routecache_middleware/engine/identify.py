@@ -22,6 +22,7 @@ from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
 from routecache_middleware.core.explain import Explanation, explain
 from routecache_middleware.core.fingerprint import (
+    NAMESPACE,
     Fingerprint,
     KeyContext,
     fingerprint,
@@ -230,10 +231,10 @@ class Identifier:
 
 
 def _within(context: KeyContext, namespace: str) -> KeyContext:
-    """Return the context of a namespace; no header field can have such a name."""
+    """Return the context of a namespace."""
     if not namespace:
         return context
-    held = (b":namespace", namespace.encode("utf-8", "surrogatepass"))
+    held = (NAMESPACE, namespace.encode("utf-8", "surrogatepass"))
     return msgspec.structs.replace(context, headers=(*context.headers, held))
 
 

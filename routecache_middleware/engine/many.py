@@ -120,7 +120,7 @@ async def put_many(
     fitting: list[tuple[CacheKey, Entry]] = []
     for key, entry in entries:
         if len(entry.body) > engine.settings.max_result_bytes:
-            engine.recorder.discarded(DiscardReason.TOO_LARGE)
+            engine.recorder.discarded(DiscardReason.TOO_LARGE, key)
         else:
             fitting.append((key, entry))
     if not fitting:

@@ -3,15 +3,18 @@
 A synchronous counter of a tracing SDK costs 10 µs; these cost 0.1.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import assert_never
 
-from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import BypassReason, DiscardReason, Outcome
 from routecache_middleware.core.ports import CoordinatorStats, LayerUsage
 from routecache_middleware.core.stats import CacheStats, LayerStats
 
 __all__ = ["LayerCounters", "Recorder"]
+
+_REMEMBERED = 1024  # keys whose last answer was not stored
+_MAX_KEY = 512  # characters: there may be names in a key that clients choose
 
 
 class LayerCounters:
@@ -81,6 +84,7 @@ class Recorder:
     __slots__ = (
         "_bypasses",
         "_discards",
+        "_last_discards",
         "invalidations",
         "layers",
         "result",
@@ -96,16 +100,36 @@ class Recorder:
         self.shadow_hits = 0
         self._discards: Counter[str] = Counter()
         self._bypasses: Counter[str] = Counter()
+        self._last_discards: OrderedDict[CacheKey, DiscardReason] = OrderedDict()
 
     def bypassed(self, reason: BypassReason) -> None:
         """A request was forwarded without a lookup."""
         self.layers[Layer.RESULT].bypasses += 1
         self._bypasses[reason.value] += 1
 
-    def discarded(self, reason: DiscardReason) -> None:
-        """An answer was rightly not stored."""
+    def discarded(self, reason: DiscardReason, key: CacheKey | None = None) -> None:
+        """An answer was rightly not stored; ``key``: under which it would have been."""
         self.layers[Layer.RESULT].discards += 1
         self._discards[reason.value] += 1
+        if key:
+            self.remember(reason, key)
+
+    def remember(self, reason: DiscardReason, key: CacheKey) -> None:
+        """Keep in mind, for explanations only, why the last answer under a key was not stored."""
+        last = self._last_discards
+        last.pop(key, None)
+        if len(key) <= _MAX_KEY:
+            if len(last) >= _REMEMBERED:
+                last.popitem(last=False)
+            last[key] = reason
+
+    def stored(self, key: CacheKey) -> None:
+        """An answer was stored, so there is nothing left to explain."""
+        self._last_discards.pop(key, None)
+
+    def last_discard(self, key: CacheKey) -> DiscardReason | None:
+        """Why the last answer under a key was not stored; None: it was, or that was long ago."""
+        return self._last_discards.get(key)
 
     def snapshot(self, held: CoordinatorStats) -> CacheStats:
         """Freeze everything."""

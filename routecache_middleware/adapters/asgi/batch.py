@@ -18,7 +18,7 @@ from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit
-from routecache_middleware.adapters.asgi.types import Message
+from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core.batch import Batched
 from routecache_middleware.core.keys import CacheKey, result_key
 from routecache_middleware.core.models import DiscardReason, Entry, MissReason, Outcome
@@ -26,7 +26,7 @@ from routecache_middleware.core.plan import Proceed, Serve
 from routecache_middleware.engine.identify import Several
 from routecache_middleware.engine.many import lookup_many, put_many
 
-__all__ = ["PART", "aside", "look_up_items", "store_items"]
+__all__ = ["PART", "aside", "look_up_items", "may_be_changed", "store_items"]
 
 PART = "part"
 """Shape of an entry that was taken out of an answer to several: no upstream has sent it so."""
@@ -76,7 +76,7 @@ async def look_up_items(
         case.miss = MissReason.CONVERSION  # what was put together is nothing that anybody has sent
     elif is_whole:
         return await _serve(parts, case, items, found)
-    elif known and _may_be_changed(case, head):
+    elif known and may_be_changed(case.scope, head):
         items.wanted = items.unknown
         if directives.max_age_s is not None or directives.min_fresh_s:
             # Others may have found older parts, and their answer does not say so.
@@ -94,7 +94,7 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
     if fresh is None:
         fresh = await _taken_apart(parts, case, found, whole.body)
     if fresh is None:
-        engine.recorder.discarded(DiscardReason.INCOMPLETE)
+        engine.recorder.discarded(DiscardReason.INCOMPLETE, case.key)
         return
     # Asked for alone, an item was answered as it always is.
     shape = found.parsed.shape if len(fresh) == 1 else PART
@@ -161,13 +161,13 @@ def _reason(plan: object, items: Items, *, is_whole: bool) -> MissReason | None:
     return getattr(plan, "reason", MissReason.REQUEST)
 
 
-def _may_be_changed(case: Case, head: RequestHead) -> bool:
+def may_be_changed(scope: Scope, head: RequestHead) -> bool:
     """Whether another body may be sent to the app than the client has sent.
 
     Not when a header vouches for the body, nor when one names it: an upstream that knows an
     ``Idempotency-Key`` takes another body under it for a mistake.
     """
-    names = (pair[0] for pair in case.scope["headers"])
+    names = (pair[0] for pair in scope["headers"])
     return not head.is_signed and _IDEMPOTENCY not in names
 
 
