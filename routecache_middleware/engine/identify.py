@@ -169,8 +169,8 @@ class Identifier:
                 )
                 for secret in secrets
             ]
-            if parsed.choices > 1 and isinstance(dialect, Batched):
-                items = dialect.split(payload)
+            items = dialect.split(payload) if isinstance(dialect, Batched) else ()
+            if len(items) > 1:
                 alone = [
                     result_hashes(
                         items,
