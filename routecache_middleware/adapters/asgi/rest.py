@@ -91,7 +91,10 @@ class RestCall(AppCall):
         assert isinstance(dialect, Batched)  # noqa: S101 - else it would have no items
         came = b"".join(message.get("body", b"") for message in super().replayed())
         try:
-            return await aside(parts, len(came), lambda: dialect.only(decode(came), items.wanted))
+            count = len(items.keys)
+            return await aside(
+                parts, len(came), count, lambda: dialect.only(decode(came), items.wanted)
+            )
         except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
             parts.warn("the cache", error)
             items.wanted = ()
@@ -198,7 +201,8 @@ class _Joint:
         if start is None or not _has_length(start, body) or not await self._is_still_known():
             return None
         size = len(body) + sum(len(serve.entry.body) for serve in self._items.known.values())
-        whole = await aside(self._parts, size, lambda: self._put_together(body))
+        count = len(self._items.keys)
+        whole = await aside(self._parts, size, count, lambda: self._put_together(body))
         if whole is None:
             return None
         return [
