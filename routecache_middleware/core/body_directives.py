@@ -3,7 +3,8 @@
 LiteLLM's proxy reads it and does not send it on, so neither may we: an upstream would refuse it,
 and it says nothing about the answer, so it is not part of the key. Its words are those of LiteLLM
 1.106 (``DynamicCacheControl``); of theirs, ``ttl`` is how long the answer is kept and ``s-maxage``
-how old an answer may be. What has the wrong type is passed over, as it is there.
+how old an answer may be. A word that is not known is passed over, as it is there; one that has the
+wrong type has the cautious meaning: it can keep an answer out of the cache, never bring one in.
 """
 
 import math
@@ -23,8 +24,10 @@ __all__ = [
 
 BODY_FIELD = "cache"
 _MAX_DELTA_S = 2**31
-_WORDS = frozenset({"ttl", "s-maxage", "s-max-age", "no-cache", "no-store", "namespace"})
+_NO = frozenset({"", "0", "false", "no"})
 _USE = "use-cache"
+_AGES = ("s-maxage", "s-max-age")
+_WORDS = frozenset({"ttl", *_AGES, "no-cache", "no-store", "namespace", _USE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,23 @@ class BodyDirectives:
 
 
 def read_body_directives(payload: Mapping[str, object]) -> BodyDirectives | None:
-    """Read the object; None when there is none, or it is something else under the same name."""
+    """Read the object; None when there is none, or it is something else under the same name.
+
+    It is ours if it is empty or has one of the words.
+    """
     found = payload.get(BODY_FIELD)
-    if not isinstance(found, dict) or not found.keys() <= _WORDS | {_USE} or not found:
+    if not isinstance(found, dict) or (found and _WORDS.isdisjoint(found)):
         return None
-    ages = [_seconds(found.get(name)) for name in ("s-maxage", "s-max-age")]
-    max_age_s = min((age for age in ages if age is not None), default=None)
+    max_age_s = min((_age(found[name]) for name in _AGES if _is_said(found, name)), default=None)
     namespace, use = found.get("namespace"), found.get(_USE)
+    is_apart = isinstance(namespace, list | dict)  # in a place that has no name
     return BodyDirectives(
         directives=Directives(
-            no_cache=found.get("no-cache") is True or max_age_s == 0,
-            no_store=found.get("no-store") is True,
+            no_cache=is_apart or _is_on(found, "no-cache") or max_age_s == 0,
+            no_store=is_apart or _is_on(found, "no-store"),
             max_age_s=None if max_age_s is None else math.floor(max_age_s),
         ),
-        namespace=namespace if isinstance(namespace, str) else "",
+        namespace="" if is_apart or namespace is None else str(namespace),
         ttl_s=_seconds(found.get("ttl")),
         is_opted_in=use if isinstance(use, bool) else None,
     )
@@ -84,6 +90,21 @@ def asked_ttl_s(in_head_s: float | None, asked: BodyDirectives | None) -> float 
 def has_asked(ttl_s: float | None, asked: BodyDirectives | None) -> bool:
     """Whether a request asks to be cached."""
     return ttl_s is not None or (asked is not None and asked.is_opted_in is True)
+
+
+def _is_said(found: Mapping[str, object], name: str) -> bool:
+    return found.get(name) is not None
+
+
+def _is_on(found: Mapping[str, object], name: str) -> bool:
+    """Whether a prohibition is in force: as soon as it is there, unless it says that it is not."""
+    value = found.get(name)
+    return value not in (None, False, 0) and str(value).strip().lower() not in _NO
+
+
+def _age(value: object) -> float:
+    seconds = _seconds(value)
+    return 0.0 if seconds is None else seconds
 
 
 def _seconds(value: object) -> float | None:

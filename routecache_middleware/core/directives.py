@@ -23,8 +23,9 @@ class Directives:
         no_transform: Serve only what an upstream sent, byte for byte (5.2.1.6): no JSON from a
             stored stream, and no stream from JSON.
         max_age_s: Serve only what is at most this old, or None (5.2.1.1). This is not a TTL.
-        max_stale_s: What is stale may be served if it has been so for at most this long; infinite
-            for any time, 0: not at all (5.2.1.2).
+        max_stale_s: What is stale may be served if it has been so for at most this long, and what
+            has been so for longer may not, whatever the operator allows; infinite for any time,
+            None: the request does not say (5.2.1.2).
         min_fresh_s: Serve only what stays fresh for at least this long (5.2.1.3).
     """
 
@@ -33,7 +34,7 @@ class Directives:
     only_if_cached: bool = False
     no_transform: bool = False
     max_age_s: int | None = None
-    max_stale_s: float = 0.0
+    max_stale_s: float | None = None
     min_fresh_s: float = 0.0
 
 
@@ -84,15 +85,16 @@ def parse_ttl(value: bytes) -> int | None:
 
 
 def both(one: Directives, other: Directives) -> Directives:
-    """Return what satisfies two sets of directives; stale answers may be served if one says so."""
+    """Return what satisfies two sets of directives."""
     ages = [held.max_age_s for held in (one, other) if held.max_age_s is not None]
+    stale = [held.max_stale_s for held in (one, other) if held.max_stale_s is not None]
     return Directives(
         no_cache=one.no_cache or other.no_cache,
         no_store=one.no_store or other.no_store,
         only_if_cached=one.only_if_cached or other.only_if_cached,
         no_transform=one.no_transform or other.no_transform,
         max_age_s=min(ages, default=None),
-        max_stale_s=max(one.max_stale_s, other.max_stale_s),
+        max_stale_s=min(stale, default=None),
         min_fresh_s=max(one.min_fresh_s, other.min_fresh_s),
     )
 
@@ -106,10 +108,10 @@ def _members(value: bytes) -> dict[str, str | None]:
     return found
 
 
-def _max_stale(found: Mapping[str, str | None]) -> float:
+def _max_stale(found: Mapping[str, str | None]) -> float | None:
     if found.get("max-stale", "") is None:
         return math.inf
-    return _seconds(found, "max-stale", absent=0, unreadable=0)
+    return _seconds(found, "max-stale", absent=None, unreadable=0)
 
 
 def _seconds(

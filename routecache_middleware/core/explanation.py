@@ -282,7 +282,7 @@ def _words(said: Directives) -> Iterable[str]:
     yield from (word for word, is_said in flags.items() if is_said)
     if said.max_age_s is not None:
         yield f"max-age={said.max_age_s}"
-    if said.max_stale_s:
+    if said.max_stale_s is not None:
         is_any = math.isinf(said.max_stale_s)
         yield "max-stale" if is_any else f"max-stale={said.max_stale_s:g}"
     if said.min_fresh_s:

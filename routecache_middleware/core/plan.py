@@ -156,7 +156,7 @@ def plan_lookup(
     is_current: bool,
     now_s: float,
     max_age_s: float | None = None,
-    max_stale_s: float = 0.0,
+    max_stale_s: float | None = None,
     min_fresh_s: float = 0.0,
     may_be_stale: bool = False,
 ) -> Serve | Forward:
@@ -168,10 +168,10 @@ def plan_lookup(
         now_s: Unix seconds.
         max_age_s: Largest acceptable age (RFC 9111 section 5.2.1.1), or None.
         max_stale_s: For how long at most it may have been stale (section 5.2.1.2), inside of the
-            stale windows that it was stored with.
+            stale windows that it was stored with; None: the request does not say.
         min_fresh_s: For how long at least it has to stay fresh (section 5.2.1.3).
         may_be_stale: The caller knows what to do with a stale entry (RFC 5861). Who limits the age
-            or asks for freshness gets none.
+            or the staleness, or asks for freshness, gets none beyond that.
     """
     if entry is None:
         return _ABSENT
@@ -182,7 +182,7 @@ def plan_lookup(
     ttl = entry.freshness_lifetime_s - age
     is_stale = freshness is not _FRESH
     if is_stale and (freshness is _EXPIRED or not max_stale_s or -ttl > max_stale_s):
-        is_limited = max_age_s is not None or min_fresh_s > 0
+        is_limited = max_age_s is not None or max_stale_s is not None or min_fresh_s > 0
         if freshness is _EXPIRED or is_limited or not may_be_stale:
             return Forward(MissReason.EXPIRED)
         return _plan_stale(entry, age, ttl)

@@ -79,7 +79,8 @@ class Settings:
         decision_scope: ``request``: a decision holds for identical requests, sampling parameters
             aside. ``conversation``: for all turns of a conversation (same system prompt, tools,
             first user message, capabilities and context size bucket).
-        routed_models: Model names that the router is asked about; None: every model.
+        routed_models: Model names that the router is asked about, in requests of any API; None:
+            every model, where models write the answer: not for embeddings, rerank, count_tokens.
         router_version: Version of the router; part of every decision's key, so a new version
             starts with no decisions.
         tenancy: ``principal``: each caller sees only what was made for itself. ``shared``: one

@@ -10,6 +10,7 @@ from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.lookup import Lookup
 from routecache_middleware.engine.making import Making
 from routecache_middleware.engine.reading import read_out
+from routecache_middleware.engine.recheck import are_still_current
 from routecache_middleware.engine.single_flight import SingleFlight
 from routecache_middleware.engine.wanted import Wanted
 
@@ -66,7 +67,7 @@ async def _make_or_rescue(
     try:
         return await _make(engine, flights, wanted, lookup)
     except Exception:
-        rescue = _rescue(engine, wanted, fallback)
+        rescue = await _rescue(engine, wanted, fallback)
         counters = engine.recorder.layers[wanted.layer]
         if rescue is None:
             counters.misses += 1
@@ -76,9 +77,9 @@ async def _make_or_rescue(
         return rescue
 
 
-def _rescue(engine: Engine, wanted: Wanted[T], fallback: Serve) -> T | None:
-    entry = fallback.entry
-    if not engine.is_current(wanted.key, entry):  # invalidated while we tried
+async def _rescue(engine: Engine, wanted: Wanted[T], fallback: Serve) -> T | None:
+    held = ((wanted.key, fallback.entry),)
+    if not await are_still_current(engine, held):  # invalidated while we tried
         return None
     value = read_out(fallback, wanted.read)
     return None if value is None else wanted.mark(value, Outcome.STALE)

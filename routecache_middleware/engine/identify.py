@@ -124,6 +124,19 @@ class Identifier:
             return await asyncio.to_thread(self._identify, dialect, context, body)
         return self._identify(dialect, context, body)
 
+    async def is_asked(self, body: bytes) -> bool:
+        """Whether a body asks anything of the cache; no bytes make it raise."""
+        if not self._heeds_bodies:
+            return False
+        try:
+            if len(body) > self._settings.hash_in_thread_bytes:
+                payload = await asyncio.to_thread(decode, body)
+            else:
+                payload = decode(body)
+        except DoubtfulJSONError:
+            return False
+        return read_body_directives(payload) is not None
+
     def explain(self, dialect: Dialect, context: KeyContext, body: bytes) -> Explanation:
         """Say by name what counts in the hashes of a body that :meth:`identify` accepts.
 

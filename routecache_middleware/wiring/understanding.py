@@ -49,14 +49,15 @@ class Setup:
     Attributes:
         engine: The cache's.
         identifier: Who reads request bodies, and remembers those seen lately.
-        wants: Says whether requests for a model are routed; None: there is no router.
+        wants: Says whether requests for a model are routed, given their dialect's verb as well;
+            None: there is no router.
         eligible: Says whether a model may be used right now; None: all may.
         chooser: Asks that.
     """
 
     engine: Engine
     identifier: Identifier
-    wants: Callable[[str], bool] | None = None
+    wants: Callable[[str, str], bool] | None = None
     eligible: Eligible | None = None
     chooser: Chooser = field(default_factory=Chooser)
 
@@ -130,7 +131,11 @@ async def understand(setup: Setup, question: Question) -> Understood | RequestEx
     found = await _identified(engine, identifier, question)
     if not isinstance(found, Identified):
         return bypassed(_of_head(engine, question), early or found)
-    is_routed = wants is not None and not question.context.model and wants(found.parsed.model)
+    is_routed = (
+        wants is not None
+        and not question.context.model
+        and wants(found.parsed.model, question.dialect.verb)
+    )
     if early is None and is_routed and question.is_signed:
         early = BypassReason.SIGNED
     if early is None:

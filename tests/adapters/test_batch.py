@@ -147,7 +147,7 @@ async def test_the_router_s_model_is_asked_for_the_rest(gateway: Gateway) -> Non
     async def router(request: object) -> str:
         return "small"
 
-    mw = gateway(app, router=router)
+    mw = gateway(app, router=router, routed_models=frozenset({"auto"}))
     await embed(mw, "a", model="auto")
     got = await embed(mw, ["a", "b"], model="auto")
     assert json.loads(app.bodies[1]) == {"model": "small", "input": ["b"]}

@@ -93,7 +93,7 @@ async def test_who_says_use_cache_false_goes_by(gateway: Gateway) -> None:
     assert (await fetch(cached, with_cache(**{"use-cache": True}))).outcome == "HIT"
 
 
-@pytest.mark.parametrize("held", [{"type": "ephemeral"}, {}, True, "5m", {"ttl": 5, "x": 1}])
+@pytest.mark.parametrize("held", [{"type": "ephemeral"}, True, "5m"])
 async def test_what_is_something_else_stays_where_it_is(gateway: Gateway, held: Any) -> None:
     app = ScriptedApp()
     cached = gateway(app)
@@ -116,6 +116,48 @@ async def test_a_bypassed_request_is_forwarded_without_it(gateway: Gateway) -> N
     cached = gateway(app)
     assert (await fetch(cached, ask(store=True, cache={"ttl": 5}))).outcome == "BYPASS"
     assert app.call.body == ask(store=True)
+
+
+@pytest.mark.parametrize("limit", [100, 1_000_000])
+async def test_who_is_not_known_is_forwarded_without_it(gateway: Gateway, limit: int) -> None:
+    """Whether or not the cache takes part, clients write the same body."""
+    app = ScriptedApp()
+    cached = gateway(app, hash_in_thread_bytes=limit)
+    got = await fetch(cached, ask("x" * 200, cache={"ttl": 60}), headers=())
+    assert got.get("cache-status") == "routecache; fwd=bypass; detail=no-principal"
+    assert app.call.body == ask("x" * 200)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (with_cache(ttl=60), SIGNED[1:]),
+        (with_cache(ttl=60), [(b"content-type", b"text/plain")]),
+        (ask(cache={"type": "ephemeral"}), ()),
+        (b'{"cache": {"ttl": 60}', ()),
+        (b'{"cache": {"ttl": 60}, "cache": 1}', ()),
+        (b'{"model": ""cache""}', ()),
+        (b"", ()),
+        (with_cache(ttl="x" * 20_000), ()),
+    ],
+)
+async def test_what_cannot_be_cut_is_forwarded_as_it_came(
+    gateway: Gateway, body: bytes, headers: Any
+) -> None:
+    app = ScriptedApp()
+    cached = gateway(app, max_request_bytes=10_000)
+    await fetch(cached, body, headers=headers)
+    assert app.call.body == body
+
+
+async def test_an_object_with_unknown_words_is_heeded_all_the_same(gateway: Gateway) -> None:
+    app = ScriptedApp()
+    cached = gateway(app)
+    await fetch(cached, ask(cache={"no-store": True, "x": 1}))
+    assert cached.cache.stats().discards == {"no-store": 1}
+    await fetch(cached, ask(cache={}))
+    assert json.loads(app.call.body).keys() == {"model", "messages"}
+    assert (await fetch(cached)).outcome == "HIT"
 
 
 async def test_a_router_sees_the_request_without_it(gateway: Gateway) -> None:

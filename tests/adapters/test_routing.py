@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,44 @@ async def test_only_configured_models_are_routed(gateway: Gateway) -> None:
     assert json.loads(app.call.body)["model"] == "gpt"
     assert got.get("x-routecache-model") is None
     assert router.asked == []
+
+
+async def test_who_wants_only_what_is_stored_has_no_router_asked(gateway: Gateway) -> None:
+    app, router, up = ScriptedApp(), Router(), {"small", "spare", "last"}
+    mw = gateway(app, router=router, eligible=lambda model: model in up)
+    only: dict[str, Any] = {"headers": [KEY, (b"cache-control", b"only-if-cached")]}
+    got = await fetch(mw, ask(model="auto"), **only)
+    assert (got.status, router.asked, app.calls) == (504, [], [])
+    assert "be used for it (absent)" in json.loads(got.body)["error"]["message"]
+    await fetch(mw, ask(model="auto"))
+    got = await fetch(mw, ask(model="auto"), **only)
+    assert (got.status, got.outcome, got.get("x-routecache-decision")) == (200, "HIT", "HIT")
+    up.discard("small")
+    got = await fetch(mw, ask(model="auto"), **only)  # the spare one has answered nothing yet
+    assert (got.status, got.get("x-should-retry")) == (504, "false")
+    up.clear()
+    got = await fetch(mw, ask(model="auto"), **only)
+    assert "(ineligible)" in json.loads(got.body)["error"]["message"]
+    assert (len(router.asked), len(app.calls)) == (1, 1)
+
+
+NOT_WRITTEN: dict[str, dict[str, Any]] = {
+    "/v1/embeddings": {"input": "a"},
+    "/v1/rerank": {"query": "q", "documents": ["a"]},
+    "/v1/messages/count_tokens": {"messages": [{"role": "user", "content": "a"}]},
+}
+
+
+@pytest.mark.parametrize("path", NOT_WRITTEN)
+async def test_what_no_model_writes_is_routed_only_by_name(gateway: Gateway, path: str) -> None:
+    """A vector, a ranking or a count of another model than the client's is another thing."""
+    body = json.dumps({"model": "auto", **NOT_WRITTEN[path]}).encode()
+    app, router = ScriptedApp(), Router()
+    await fetch(gateway(app, router=router), body, path=path)
+    assert app.call.body == body
+    assert router.asked == []
+    await fetch(gateway(app, router=router, routed_models=frozenset({"auto"})), body, path=path)
+    assert json.loads(app.call.body)["model"] == "small"
 
 
 @pytest.mark.parametrize("kind", ["plain", "name", "object", "returns awaitable"])

@@ -28,9 +28,9 @@ from routecache_middleware.core.directives import (
         (b"max-stale=60", Directives(max_stale_s=60)),  # 5.2.1.2
         (b"max-stale", Directives(max_stale_s=math.inf)),
         (b"max-stale, max-age=5", Directives(max_stale_s=math.inf, max_age_s=5)),
-        (b"max-stale=soon", NO_DIRECTIVES),
-        (b"max-stale=", NO_DIRECTIVES),
-        (b'max-stale=""', NO_DIRECTIVES),
+        (b"max-stale=soon", Directives(max_stale_s=0)),
+        (b"max-stale=", Directives(max_stale_s=0)),
+        (b'max-stale=""', Directives(max_stale_s=0)),
         (b"max-age", Directives(no_cache=True, max_age_s=0)),
         (b"no-cache", Directives(no_cache=True)),  # 5.2.1.4
         (b"No-Cache", Directives(no_cache=True)),
@@ -137,7 +137,8 @@ EVERYTHING = Directives(
         ),
         (Directives(max_age_s=5), Directives(max_age_s=9), Directives(max_age_s=5)),
         (Directives(min_fresh_s=5), Directives(min_fresh_s=9), Directives(min_fresh_s=9)),
-        (Directives(max_stale_s=5), Directives(max_stale_s=9), Directives(max_stale_s=9)),
+        (Directives(max_stale_s=5), Directives(max_stale_s=9), Directives(max_stale_s=5)),
+        (Directives(max_stale_s=5), NO_DIRECTIVES, Directives(max_stale_s=5)),
     ],
 )
 def test_two_sets_of_directives_are_both_honoured(

@@ -175,6 +175,19 @@ def test_a_client_says_how_fresh_an_answer_has_to_be(
         assert made == Forward(reason)
 
 
+@pytest.mark.parametrize(
+    ("limit_s", "is_served"), [(None, True), (0.0, False), (1.9, False), (2.0, True)]
+)
+def test_what_is_staler_than_a_client_accepts_is_not_served_while_it_is_made_anew(
+    limit_s: float | None, *, is_served: bool
+) -> None:
+    """RFC 9111 section 5.2.1.2 limits what RFC 5861 section 3 allows."""
+    stale = Entry(Layer.RESULT, b"", NOW_S - 12, 10.0, stale_while_revalidate_s=60.0)
+    made = plan_lookup(stale, is_current=True, now_s=NOW_S, max_stale_s=limit_s, may_be_stale=True)
+    served = Serve(stale, 12.0, -2.0, is_stale=True)
+    assert made == (served if is_served else Forward(MissReason.EXPIRED))
+
+
 def test_without_transformation_nothing_is_converted() -> None:
     """RFC 9111 section 5.2.1.6."""
     made = plan(directives=Directives(no_transform=True))

@@ -4,7 +4,7 @@ from routecache_middleware.adapters.asgi.relay import Stamp
 from routecache_middleware.adapters.asgi.types import Headers, Message
 from routecache_middleware.core.choices import Replay
 from routecache_middleware.core.dialect import Dialect
-from routecache_middleware.core.models import Entry, ResponseMode
+from routecache_middleware.core.models import BypassReason, Entry, MissReason, ResponseMode
 from routecache_middleware.core.sse import group_messages, split_frames
 
 __all__ = ["not_cached", "stored_answer"]
@@ -52,18 +52,26 @@ def stored_answer(
     return [start, *bodies]
 
 
-def not_cached(dialect: Dialect, stamp: Stamp) -> list[Message]:
+def not_cached(
+    dialect: Dialect, stamp: Stamp, reason: BypassReason | MissReason | None
+) -> list[Message]:
     """504 for ``only-if-cached`` (RFC 9111 section 5.2.1.7), in the API's own error shape.
 
     It carries no ``Cache-Status``: RFC 9211 section 2 has none for responses that caches generate.
-    ``X-RouteCache`` tells it from a 504 of the app.
+    ``X-RouteCache`` tells it from a 504 of the app. The official SDKs obey ``X-Should-Retry``; a
+    504 they would send again.
     """
+    why = "" if reason is None else f" ({reason.value})"
     body = dialect.error_body(
-        "the request says only-if-cached, and no stored answer can be used for it",
+        f"the request says only-if-cached, and no stored answer can be used for it{why}",
         kind="cache_miss",
         code="only_if_cached",
     )
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-should-retry", b"false"),
+    ]
     if stamp.has_fields:
         headers.append((b"x-routecache", b"MISS"))
     return [

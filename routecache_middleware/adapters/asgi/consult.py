@@ -13,14 +13,14 @@ from routecache_middleware.adapters.asgi.batch import look_up_items
 from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
-from routecache_middleware.adapters.asgi.heeding import heed, policy_forbids, request_of
-from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.heeding import cut, heed, policy_forbids, request_of
+from routecache_middleware.adapters.asgi.parts import Parts, Routing
 from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
 from routecache_middleware.core.choices import Mode, Tenancy
 from routecache_middleware.core.directives import Directives
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
-from routecache_middleware.core.models import BypassReason, MissReason, Outcome
+from routecache_middleware.core.models import BypassReason, MissReason, Outcome, RoutingDecision
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
 from routecache_middleware.core.splice import replace_model
 from routecache_middleware.engine.identify import Identified, Several
@@ -55,7 +55,7 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
             return answer
     if _must_not_forward(parts, case):
         engine.recorder.result.count(Outcome.MISS)
-        return not_cached(case.dialect, case.stamp)
+        return not_cached(case.dialect, case.stamp, case.bypass or case.miss)
     return None
 
 
@@ -73,6 +73,7 @@ async def _understand(
     if head.unreadable is not None:
         return head.unreadable
     if head.refusal is not None and parts.routing is None:
+        await cut(parts, case, head, receive)
         return head.refusal
     body = await read_body(receive, engine.settings.max_request_bytes, case.messages)
     if body is None:
@@ -87,7 +88,8 @@ async def _understand(
     if found.asked is not None:
         body = await heed(parts, case, head, found.asked, body)
     is_open = not head.context.model  # what the path names cannot be changed in the body
-    if is_open and parts.routing is not None and parts.routing.wants(found.parsed.model):
+    routing, verb = parts.routing, case.dialect.verb
+    if is_open and routing is not None and routing.wants(found.parsed.model, verb):
         trouble = await _route(parts, case, head, found, body)
         if trouble is not None:
             return trouble
@@ -111,7 +113,13 @@ async def _route(
         return BypassReason.SIGNED
     request = request_of(case, found, body)
     try:
-        if head.refusal is None:
+        if _must_not_forward(parts, case):
+            decided = await _decided(parts, case, found, routing)
+            if decided is None:
+                case.found = None  # under which model to look is not known
+                return None
+            decision = decided
+        elif head.refusal is None:
             decision = await parts.cache.route(
                 found.fingerprint.decision,
                 routing.computing(request),
@@ -134,6 +142,17 @@ async def _route(
     case.decision = case.stamp.decision = decision
     case.model = decision.selected_model
     return None
+
+
+async def _decided(
+    parts: Parts, case: Case, found: Identified, routing: Routing
+) -> RoutingDecision | None:
+    """Return the decision that is stored: who says only-if-cached has the router not asked."""
+    stored = await parts.cache.get_routing_decision(found.fingerprint.decision, tenant=case.tenant)
+    usable = None if stored is None else routing.usable(stored)
+    if usable is None:
+        case.miss = MissReason.ABSENT if stored is None else MissReason.INELIGIBLE
+    return usable
 
 
 async def _look_up(
@@ -178,7 +197,7 @@ async def _look_up(
 
 def _limits(parts: Parts, case: Case) -> Directives:
     """How old or stale an answer the client accepts; behind a gate none that is stale."""
-    if parts.gate is None or not case.directives.max_stale_s:
+    if parts.gate is None or case.directives.max_stale_s is None:
         return case.directives
     return dataclasses.replace(case.directives, max_stale_s=0.0)
 

@@ -250,7 +250,7 @@ class Exchange:
         """Answer with what is stale, if that is there and the upstream has just failed."""
         has_failed = isinstance(flight, Leader) and saved_by(flight.relay.status)
         rescue = rescue_for(self._parts, self._case) if has_failed else None
-        answer = None if rescue is None else rescue.answer()
+        answer = None if rescue is None else await rescue.answer()
         if answer is not None:
             await self._send_all(answer)
         return answer is not None

@@ -1,9 +1,10 @@
 """Heeding what a request's body asks of the cache, and what the operator's policy says of it."""
 
-from routecache_middleware.adapters.asgi.body import spliced
+from routecache_middleware.adapters.asgi.body import read_body, spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.parts import Parts
+from routecache_middleware.adapters.asgi.types import Receive
 from routecache_middleware.core.body_directives import (
     BODY_FIELD,
     BodyDirectives,
@@ -17,7 +18,9 @@ from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.core.splice import remove_member
 from routecache_middleware.engine.identify import Identified
 
-__all__ = ["heed", "policy_forbids", "request_of"]
+__all__ = ["cut", "heed", "policy_forbids", "request_of"]
+
+_NAMED = b'"' + BODY_FIELD.encode() + b'"'
 
 
 async def heed(
@@ -26,6 +29,21 @@ async def heed(
     """Take in what the body asks of the cache, and return the body to forward: without that."""
     case.directives = with_body(head.directives, asked)
     case.ttl_s = asked_ttl_s(head.ttl_s, asked)
+    return await _without(parts, case, head, body)
+
+
+async def cut(parts: Parts, case: Case, head: RequestHead, receive: Receive) -> None:
+    """Forward a request that cannot be cached without what only a cache understands.
+
+    Whether or not the cache may take part, clients write the same body, and an upstream refuses
+    members that it does not know.
+    """
+    body = await read_body(receive, parts.engine.settings.max_request_bytes, case.messages)
+    if body is not None and _NAMED in body and await parts.identifier.is_asked(body):
+        await _without(parts, case, head, body)
+
+
+async def _without(parts: Parts, case: Case, head: RequestHead, body: bytes) -> bytes:
     if head.is_signed:
         return body
     limit = parts.engine.settings.hash_in_thread_bytes

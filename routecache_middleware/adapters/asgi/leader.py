@@ -186,14 +186,14 @@ class Leader:
         """Take a message from the app: record it, pass it on, and store when it was the last."""
         kind = message["type"]
         if kind == "http.response.start":
-            await self._forward(self._begin(message))
+            await self._forward(await self._begin(message))
         elif kind == "http.response.body":
             await self._body(message)
         else:
             await self._forward(message)
 
-    def _begin(self, message: Message) -> Message:
-        stamped = self.relay.stamped(message)
+    async def _begin(self, message: Message) -> Message:
+        stamped = await self.relay.stamped(message)
         if self.discard is not None:
             return stamped
         headers = list(message.get("headers", ()))

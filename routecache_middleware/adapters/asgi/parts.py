@@ -18,7 +18,7 @@ from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
-from routecache_middleware.wiring.eligibility import Eligible
+from routecache_middleware.wiring.eligibility import Chooser, Eligible
 
 __all__ = ["Parts", "Router", "Routing", "WarnOnce"]
 
@@ -26,6 +26,8 @@ Router = Callable[[LLMRequest], RoutingDecision | str | Awaitable[RoutingDecisio
 """Chooses a model for a request. An async callable is awaited, a plain one runs in a thread."""
 
 _logger = logging.getLogger("routecache")
+
+_NOT_WRITTEN = frozenset({"count_tokens", "embeddings", "rerank"})
 
 
 class WarnOnce:
@@ -58,7 +60,7 @@ def _place(error: BaseException) -> str:
 class Routing:
     """The user's router, called the right way."""
 
-    __slots__ = ("_is_async", "_models", "_router", "eligible")
+    __slots__ = ("_chooser", "_is_async", "_models", "_router", "eligible")
 
     def __init__(
         self, router: Router, models: frozenset[str] | None, eligible: Eligible | None
@@ -69,10 +71,17 @@ class Routing:
             getattr(router, "__call__", None)  # noqa: B004 - looking at the method, not asking whether there is one
         )
         self.eligible = eligible
+        self._chooser = Chooser()
 
-    def wants(self, model: str) -> bool:
-        """Whether requests for ``model`` are routed."""
-        return self._models is None or model in self._models
+    def wants(self, model: str, verb: str) -> bool:
+        """Whether requests for ``model`` are routed; ``verb``: their dialect's.
+
+        Where the models are not named, only APIs whose answers are written by the model are: a
+        vector, a ranking or a count of another model than the client's is another thing.
+        """
+        if self._models is None:
+            return verb not in _NOT_WRITTEN
+        return model in self._models
 
     async def decide(self, request: LLMRequest) -> RoutingDecision:
         """Ask the router.
@@ -95,6 +104,10 @@ class Routing:
             )
         elapsed_ms = (asyncio.get_running_loop().time() - started_s) * 1000
         return answer if answer.decide_ms else replace(answer, decide_ms=round(elapsed_ms, 3))
+
+    def usable(self, decision: RoutingDecision) -> RoutingDecision | None:
+        """Return the decision with its best eligible model, or None when there is none."""
+        return self._chooser.choose(decision, self.eligible)
 
     def computing(self, request: LLMRequest) -> Callable[[], Awaitable[RoutingDecision]]:
         """Return the call, to be made if need be."""

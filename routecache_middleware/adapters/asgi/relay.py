@@ -1,6 +1,6 @@
 """Passing an app's response on, with our fields in its head and our numbers taken."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 
 from routecache_middleware.adapters.asgi.marks import has_mark, mark, server_timing
@@ -89,7 +89,7 @@ class Relay:
         send: Send,
         stamp: Stamp,
         on_status: Callable[[int], None],
-        rescue: Callable[[int], list[Message] | None] | None = None,
+        rescue: Callable[[int], Awaitable[list[Message] | None]] | None = None,
     ) -> None:
         """Pass on to ``send``.
 
@@ -111,7 +111,7 @@ class Relay:
     async def send(self, message: Message) -> None:
         """Pass a message on; the head of the response gets our fields."""
         if message["type"] == "http.response.start":
-            message = self.stamped(message)
+            message = await self.stamped(message)
         await self.send_raw(message)
 
     async def send_raw(self, message: Message) -> None:
@@ -122,12 +122,12 @@ class Relay:
             for stored in self._instead:
                 await self._client_send(stored)
 
-    def stamped(self, message: Message) -> Message:
+    async def stamped(self, message: Message) -> Message:
         """Return the head of the response with our fields appended; the app's is not touched."""
         self.status = message["status"]
         self._on_status(self.status)
         if self._rescue is not None:
-            self._instead = self._rescue(self.status)
+            self._instead = await self._rescue(self.status)
         headers = self.stamp.readable(message.get("headers", ()))
         self.stamp.put(headers, self._asked_s)
         return {**message, "headers": headers}

@@ -8,6 +8,7 @@ from routecache_middleware.adapters.asgi.relay import Relay
 from routecache_middleware.adapters.asgi.serving import as_rescue
 from routecache_middleware.adapters.asgi.types import Message, Send
 from routecache_middleware.core.plan import Forward, Serve
+from routecache_middleware.engine.recheck import are_still_current
 
 __all__ = ["Rescue", "rescue_for", "saved_by"]
 
@@ -25,20 +26,22 @@ class Rescue:
         self._plan = plan
         self._is_settled = False
 
-    def on_status(self, status: int) -> list[Message] | None:
+    async def on_status(self, status: int) -> list[Message] | None:
         """Return what to send instead of a response of this status; None: the app's own."""
         if status in _FAILURES:
-            return self.answer()
+            return await self.answer()
         self.not_needed()
         return None
 
-    def answer(self) -> list[Message] | None:
+    async def answer(self) -> list[Message] | None:
         """Return the stale answer, unless it may not be used or cannot be made of what is there."""
         if self._is_settled:
             return None
         answer = None
+        held = ((self._case.key, self._plan.entry),)
         try:
-            answer = self._stale_answer()
+            if await are_still_current(self._parts.engine, held) and not self._is_settled:
+                answer = self._stale_answer()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not change the answer
             self._parts.warn("the cache", error)
         if answer is None:
@@ -55,7 +58,7 @@ class Rescue:
         try:
             await calling
         except Exception as error:
-            answer = None if relay.status else self.answer()
+            answer = None if relay.status else await self.answer()
             if answer is None:
                 raise
             self._parts.warn("the app", error)
@@ -72,7 +75,7 @@ class Rescue:
 
     def _stale_answer(self) -> list[Message] | None:
         case, entry, found = self._case, self._plan.entry, self._case.found
-        if found is None or not self._parts.engine.is_current(case.key, entry):
+        if found is None:
             return None
         parsed = found.parsed
         body: bytes | None = entry.body
