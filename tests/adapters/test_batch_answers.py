@@ -143,6 +143,81 @@ async def test_messages_that_we_do_not_know_pass(gateway: Gateway) -> None:
     assert json.loads(got.body) == embeddings(["a", "c"])
 
 
+async def test_trailers_of_the_rest_are_not_sent_before_a_head(gateway: Gateway) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, "b")
+    body = json.dumps({"data": [{"embedding": [1.0], "index": 0}], "model": "e-1"}).encode()
+    app.answers[1] = [
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": JSON_HEADERS,
+            "trailers": True,
+        },
+        {"type": "http.response.body", "body": body, "more_body": False},
+        {"type": "http.response.trailers", "headers": [(b"x", b"y")], "more_trailers": False},
+    ]
+    got = await embed(mw, ["a", "b"])
+    assert got.messages[0]["type"] == "http.response.start"
+
+
+def trailing(status: int, *, is_told: bool) -> list[Message]:
+    """An answer with trailers, of which its head says so or not."""
+    start, end, trailers = with_trailers(body_of("c"))
+    headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+    return [{**start, "status": status, "headers": headers, "trailers": is_told}, end, trailers]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_trailers_of_an_answer_that_is_not_passed_on_are_not_either(
+    gateway: Gateway, status: int
+) -> None:
+    """They would come before any head; the whole answer has none."""
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    app.answers[1] = trailing(status, is_told=True)
+    got = await embed(mw, ["a", "c"])
+    kinds = [message["type"].rpartition(".")[2] for message in got.messages]
+    assert (kinds, len(app.asked)) == (["start", "body"], 3)
+    assert json.loads(got.body) == embeddings(["a", "c"])
+
+
+async def test_trailers_that_nobody_announced_are_not_those_of_a_joined_answer(
+    gateway: Gateway,
+) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    app.answers[1] = trailing(200, is_told=False)
+    got = await embed(mw, ["a", "c"])
+    kinds = [message["type"].rpartition(".")[2] for message in got.messages]
+    assert (kinds, len(app.asked)) == (["start", "body"], 2)
+    assert json.loads(got.body) == embeddings(["a", "c"])
+
+
+async def test_trailers_of_an_error_are_passed_on_with_it(gateway: Gateway) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    app.answers[1] = trailing(503, is_told=True)
+    got = await embed(mw, ["a", "c"])
+    kinds = [message["type"].rpartition(".")[2] for message in got.messages]
+    assert (got.status, kinds) == (503, ["start", "body", "trailers"])
+
+
+async def test_an_answer_that_goes_on_after_its_end_is_joined_once(gateway: Gateway) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    answer = json_answer(body_of("c"))
+    app.answers[1] = [*answer, *answer]
+    got = await embed(mw, ["a", "c"])
+    assert (len(got.starts), len(got.bodies), len(app.asked)) == (1, 1, 2)
+    assert json.loads(got.body) == embeddings(["a", "c"])
+
+
 async def test_an_answer_in_pieces_is_joined(gateway: Gateway) -> None:
     app = EmbeddingApp()
     mw = gateway(app)

@@ -43,6 +43,8 @@ _OF_THE_BYTES = frozenset(
     }
 )
 _JSON = ResponseMode.JSON
+_START, _BODY = "http.response.start", "http.response.body"
+_TRAILERS = "http.response.trailers"
 _MAX_AGE_DIGITS = 11  # RFC 9111 section 1.2.2 counts no further than 2^31
 
 
@@ -115,11 +117,15 @@ class _Joint:
     Attributes:
         capture: Its part of the memory for answers under way.
         is_over: The client has its answer, or the beginning of one.
+
+    Messages of other kinds pass, but for trailers: they end the app's own answer, so they go where
+    that goes.
     """
 
     __slots__ = (
         "_case",
         "_chunks",
+        "_is_own",
         "_is_useless",
         "_items",
         "_parts",
@@ -148,18 +154,18 @@ class _Joint:
         self._relay = relay
         self._start: Message | None = None
         self._chunks: list[bytes] = []
-        self._is_useless = False
+        self._is_own = self._is_useless = False
         self.capture = parts.engine.captures.start(len(items.wanted))
         self.is_over = False
 
     async def send(self, message: Message) -> None:
         """Take a message from the app; its client gets it all at once, joined."""
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind == _START and not self.is_over:
             self._begin(message)
-        if self.is_over or kind not in {"http.response.start", "http.response.body"}:
+        if self._is_own or kind not in {_START, _BODY, _TRAILERS}:
             await self._send(message)
-        elif kind == "http.response.body" and not self._is_useless:
+        elif kind == _BODY and not (self._is_useless or self.is_over):
             await self._body(message)
 
     def _begin(self, message: Message) -> None:
@@ -168,7 +174,7 @@ class _Joint:
             status, message.get("headers", ()), has_trailers=message.get("trailers", False)
         )
         self._start = message
-        self.is_over = status >= _FIRST_ERROR and status not in _ABOUT_THE_BODY
+        self.is_over = self._is_own = status >= _FIRST_ERROR and status not in _ABOUT_THE_BODY
         self._is_useless = not self.is_over and plan_share(facts, _JSON) is not None
 
     async def _body(self, message: Message) -> None:
