@@ -10,12 +10,15 @@ import pytest
 from msgspec import structs
 
 from routecache_middleware import RouteCache, RouteCacheMiddleware, Settings
+from routecache_middleware.adapters.asgi import batch
+from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.coordinators.guarded import GuardedCoordinator
 from routecache_middleware.core.keys import CacheKey, Layer, parse_key
 from routecache_middleware.core.models import Position
 from routecache_middleware.core.ports import Fetched
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
+from tests.support.apps import json_answer
 from tests.support.asgi import KEY, Client, Response, fetch, settle
 from tests.support.embeddings import PATH, EmbeddingApp, ask, embeddings
 from tests.support.faulty import FaultyCoordinator
@@ -240,6 +243,58 @@ async def test_background_work_of_the_app_does_not_hold_up_the_answer(gateway: G
     assert not asking.is_done
     may_end.set()
     await asking.end()
+
+
+async def test_what_was_joined_is_given_back_before_the_app_s_background_work(
+    gateway: Gateway,
+) -> None:
+    done = asyncio.Event()
+    app = EmbeddingApp()
+
+    async def with_background(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if len(app.asked) > 1:
+            await done.wait()
+
+    mw = gateway(with_background)
+    await embed(mw, "b")
+    client = Client(mw, ask(["a", "b"]), path=PATH).start()
+    await settle()
+    assert client.response.is_complete
+    used = mw.cache.engine.captures.used
+    done.set()
+    await client.end()
+    assert used == 0
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+async def test_no_part_is_held_any_longer_than_it_is_needed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
+) -> None:
+    """Neither what was known nor what was answered: the request may go on for hours."""
+    app, may_end, made = EmbeddingApp(), asyncio.Event(), []
+
+    class Watched(Items):
+        def __post_init__(self) -> None:
+            made.append(self)
+
+    async def with_background(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if len(app.asked) == 2:
+            await may_end.wait()
+
+    monkeypatch.setattr(batch, "Items", Watched)
+    mw = gateway(with_background)
+    await embed(mw, "b")
+    if not is_used:
+        app.answers[1] = json_answer(b"{}", status=400)
+    asking = client(mw, ["a", "b"])
+    await settle()
+    (items,) = made
+    assert (items.known, items.fresh or {}) == ({}, {})
+    assert mw.cache.engine.captures.used == 0
+    may_end.set()
+    assert json.loads((await asking.end()).body) == embeddings(["a", "b"])
 
 
 # Invalidation.

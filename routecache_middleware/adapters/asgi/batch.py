@@ -109,6 +109,8 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
         )
         for place, body in fresh.items()
     ]
+    if items is not None:
+        items.fresh = {}  # the request may go on for long after its answer
     await put_many(engine, entries, verb=case.dialect.verb)
 
 

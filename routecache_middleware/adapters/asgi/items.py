@@ -15,9 +15,10 @@ class Items(msgspec.Struct):
 
     Attributes:
         keys: Their keys, in order; an item that is there twice has the same key twice.
-        known: Those whose answers were found and may be used.
+        known: Those whose answers were found and may be used; none any more once they were used.
         wanted: Places of the others, each item once, when only they are asked for; else empty.
-        fresh: What the app has answered to those, by their places; None until it has.
+        fresh: What the app has answered to those, by their places; None until it has. Empty once
+            it was stored.
     """
 
     keys: Sequence[CacheKey]

@@ -175,7 +175,8 @@ class _Joint:
         )
         self._start = message
         self.is_over = self._is_own = status >= _FIRST_ERROR and status not in _ABOUT_THE_BODY
-        self._is_useless = not self.is_over and plan_share(facts, _JSON) is not None
+        if not self.is_over and plan_share(facts, _JSON) is not None:
+            self._useless()
 
     async def _body(self, message: Message) -> None:
         chunk = message.get("body", b"")
@@ -194,13 +195,19 @@ class _Joint:
             self._useless()
             return
         self.is_over = True
+        self._let_go()  # not when the app returns: it may have work to do in the background
         for made in joined:
             await self._send(made)
 
     def _useless(self) -> None:
         self._is_useless = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the memory back: of the answer's parts nothing is needed any more."""
         self._chunks.clear()
         self.capture.release()
+        self._items.known = {}
 
     async def _joined(self, body: bytes) -> list[Message] | None:
         start = self._start
