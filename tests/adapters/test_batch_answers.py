@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from routecache_middleware import CachePolicy
 from routecache_middleware.adapters.asgi.types import Message
+from routecache_middleware.core.dialect import Judgement
+from routecache_middleware.core.override import Override
 from routecache_middleware.dialects.openai_embeddings import OpenAIEmbeddings
 from tests.adapters.conftest import Gateway
 from tests.support.apps import JSON_HEADERS, json_answer
@@ -347,6 +350,23 @@ async def test_a_fault_of_ours_fails_no_request(
     assert app.asked[-1] == ["a", "c", "d"]
     got = await embed(mw, ["a", "b"])
     assert json.loads(got.body) == embeddings(["a", "b"])
+
+
+@pytest.mark.parametrize("allowed", [None, "odd"])
+async def test_what_may_be_joined_is_for_the_policy_of_the_request_to_say(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, allowed: str | None
+) -> None:
+    """What may not be stored is not joined either; another dialect has finish reasons."""
+    override = Override(models=frozenset({"e"}), finish_reasons=frozenset({allowed or "stop"}))
+    app = EmbeddingApp()
+    mw = gateway(app, policy=CachePolicy(overrides=(override,)))
+    await embed(mw, ["a", "b"])
+    judgement = Judgement(finish_reasons=("odd",))
+    monkeypatch.setattr(OpenAIEmbeddings, "judge", lambda *_: judgement)
+    got = await embed(mw, ["a", "c"])
+    assert json.loads(got.body) == embeddings(["a", "c"])
+    assert app.asked[1:] == ([["c"]] if allowed else [["c"], ["a", "c"]])
+    assert (await embed(mw, "c")).outcome == ("HIT" if allowed else "MISS")
 
 
 async def test_an_answer_that_a_dialect_cannot_take_apart_is_asked_for_anew(

@@ -248,7 +248,9 @@ class _Joint:
             sizes=tuple(sizes[place] for place in items.wanted) if sizes else (),
         )
         judgement = dialect.judge(body, _JSON, asked)
-        if plan_store(judgement, asked, self._parts.engine.policy) is not None:
+        held = self._case.policy
+        policy = self._parts.engine.policy if held is None else held.policy
+        if plan_store(judgement, asked, policy) is not None:
             return None
         apart = [body] if len(items.wanted) == 1 else dialect.take_apart(body, asked)
         if apart is None:
