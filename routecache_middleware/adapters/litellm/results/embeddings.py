@@ -24,16 +24,25 @@ _ALWAYS = Counts.ALWAYS
 
 def parse(payload: Mapping[str, object]) -> ParsedRequest | None:
     """Read a request."""
-    if not isinstance(payload.get("input"), str | list):
+    given = payload.get("input")
+    if not isinstance(given, str | list):
         return None
     return ParsedRequest(
         model=str(payload.get("model", "")),
         mode=ResponseMode.JSON,
         shape="json",
+        choices=_count(given),
         temperature=0,  # the same text has one embedding
         is_deterministic=True,
-        bypass=BypassReason.REMOTE_MEDIA if is_remote(payload.get("input")) else None,
+        bypass=BypassReason.REMOTE_MEDIA if is_remote(given) else None,
     )
+
+
+def _count(inputs: str | list[object]) -> int:
+    """Return how many vectors there should be: one for a text, and one for a text as tokens."""
+    if isinstance(inputs, str) or all(isinstance(item, int) for item in inputs):
+        return 1
+    return len(inputs)
 
 
 def may_be_apart(inputs: object, fields: Mapping[str, object]) -> bool:
