@@ -68,7 +68,7 @@ async def look_up_items(
         for key, serve in zip(each, looked.plans, strict=True)
         if isinstance(serve, Serve)
     }
-    items = case.items = Items(keys, known)
+    items = case.items = Items(keys, known, looked.under)
     is_whole = len(known) == len(each)
     case.miss = _reason(looked.lookup.plan, items, is_whole=is_whole)
     if not plan.may_serve:  # shadow mode
@@ -132,6 +132,9 @@ async def _serve(parts: Parts, case: Case, items: Items, found: Several) -> list
     assert isinstance(dialect, Batched)  # noqa: S101 - as above
     size = sum(map(len, bodies))
     body = await aside(parts, size, len(bodies), lambda: dialect.put_together(bodies, found.parsed))
+    if not all(parts.engine.is_current(key, entry) for key, entry in items.held()):
+        case.miss = MissReason.INVALIDATED  # while this was done, as far as is known here
+        return None
     if body is None:  # they do not go together: ask for all of them anew
         case.miss = MissReason.CONVERSION
         return None

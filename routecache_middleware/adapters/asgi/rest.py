@@ -18,10 +18,10 @@ from routecache_middleware.adapters.asgi.scopes import ChildScope, detach_state
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Headers, Message, Receive, Send
 from routecache_middleware.core.batch import Batched
-from routecache_middleware.core.budget import open_budget
 from routecache_middleware.core.canonical import decode
 from routecache_middleware.core.models import ResponseMode
 from routecache_middleware.core.plan import plan_share, plan_store, read_response_head
+from routecache_middleware.engine.recheck import are_still_current
 
 __all__ = ["RestCall", "call_for"]
 
@@ -216,7 +216,8 @@ class _Joint:
         size = len(body) + sum(len(serve.entry.body) for serve in self._items.known.values())
         count = len(self._items.keys)
         whole = await aside(self._parts, size, count, lambda: self._put_together(body))
-        if whole is None:
+        engine, held = self._parts.engine, self._items.held()
+        if whole is None or not all(engine.is_current(key, entry) for key, entry in held):
             return None
         return [
             {**start, "headers": self._headers(start, len(whole))},
@@ -228,14 +229,7 @@ class _Joint:
         engine, case = self._parts.engine, self._case
         if self._state.model_served not in {"", case.model}:  # the rest has another model
             return False
-        if engine.coordinator.is_shared:
-            try:
-                with open_budget(engine.settings.coordinator_timeout_s):
-                    await engine.catch_up()
-            except Exception:  # noqa: BLE001 - as in Engine.lookup; who cannot know must ask anew
-                return False
-        known = self._items.known.items()
-        return all(engine.is_current(key, serve.entry) for key, serve in known)
+        return await are_still_current(engine, self._items.held())
 
     def _put_together(self, body: bytes) -> bytes | None:
         dialect, found, items = self._case.dialect, self._case.found, self._items
