@@ -17,9 +17,10 @@ from routecache_middleware.adapters.asgi.relay import Relay
 from routecache_middleware.adapters.asgi.scopes import ChildScope, detach_state
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Headers, Message, Receive, Send
+from routecache_middleware.core import cache_status
 from routecache_middleware.core.batch import Batched
 from routecache_middleware.core.canonical import decode
-from routecache_middleware.core.models import ResponseMode
+from routecache_middleware.core.models import MissReason, ResponseMode
 from routecache_middleware.core.plan import plan_share, plan_store, read_response_head
 from routecache_middleware.engine.recheck import are_still_current
 
@@ -196,6 +197,7 @@ class _Joint:
             return
         self.is_over = True
         self._let_go()  # not when the app returns: it may have work to do in the background
+        self._relay.stamp.cache_status = cache_status.forwarded(MissReason.PARTIAL)
         for made in joined:
             await self._send(made)
 
