@@ -85,8 +85,9 @@ class OpenAIEmbeddings:
         if not each_alone(payload):
             return payload
         items = _items(payload.get("input"))
-        kept = {name: value for name, value in payload.items() if name != "encoding_format"}
-        return {**kept, "input": items[0]} if len(items) == 1 else kept
+        kept = {**payload, "input": items[0]} if len(items) == 1 else dict(payload)
+        kept.pop("encoding_format", None)
+        return kept
 
     def conversation(self, payload: Mapping[str, object]) -> object:
         """Return the input: there are no turns."""
@@ -130,7 +131,9 @@ class OpenAIEmbeddings:
         """Return one request per input; the request itself when a field of it is not known."""
         if not each_alone(payload):
             return [payload]
-        return [{**payload, "input": item} for item in _items(payload.get("input"))]
+        rest = dict(payload)
+        rest.pop("encoding_format", None)
+        return [{**rest, "input": item} for item in _items(payload.get("input"))]
 
     def only(self, payload: Mapping[str, object], wanted: Sequence[int]) -> bytes:
         """Return the body of a request for some of the inputs."""

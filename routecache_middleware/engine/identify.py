@@ -36,7 +36,7 @@ __all__ = ["Identified", "Identifier", "Several"]
 _MEMO_OVERHEAD_BYTES = 512
 _HASH_BYTES = 96  # a hash of 32 characters as Python holds it, and its place in a tuple
 _MANY = 256  # hashing so many items takes a millisecond or two
-_MOST_ITEMS = 2048  # OpenAI's own limit; so many keep the event loop for 5 ms at a time, measured
+_MOST_ITEMS = 2048  # OpenAI's own limit; so many keep the event loop for less than 5 ms at a time
 _MOST_REPEATED_BYTES = (
     1_048_576  # of what the items share and each is hashed with; in a millisecond
 )
