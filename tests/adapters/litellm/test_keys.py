@@ -300,6 +300,7 @@ def test_a_field_counts_as_its_dialect_says(
         {"dimensions": 8, "encoding_format": "base64", "user": "u"},
         {"timeout": 3, "num_retries": 2, "extra_headers": {"x": "y"}, "api_base": "u"},
         {"input_type": None},
+        {"merge_reasoning_content_in_choices": False, "allowed_openai_params": ["dimensions"]},
     ],
 )
 def test_inputs_of_known_fields_are_kept_one_by_one(fields: Json) -> None:

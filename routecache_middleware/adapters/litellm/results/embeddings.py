@@ -10,7 +10,7 @@ where a vector may depend on the other inputs, so such lists are not cached at a
 
 from collections.abc import Mapping
 
-from routecache_middleware.adapters.litellm.results.fields import Counts, counts
+from routecache_middleware.adapters.litellm.results.fields import OWNED, Counts, counts
 from routecache_middleware.adapters.litellm.results.reading import decoded, is_remote
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
 from routecache_middleware.core.models import BypassReason, DiscardReason, ResponseMode
@@ -50,10 +50,13 @@ def may_be_apart(inputs: object, fields: Mapping[str, object]) -> bool:
 
     Args:
         inputs: All of them.
-        fields: The arguments that count. Where the call goes, and with which headers, is left out.
+        fields: The arguments that count. Those of LiteLLM itself say nothing of the vectors, nor
+            does where the call goes, and with which headers.
     """
     is_list = isinstance(inputs, list) and len(inputs) > 1
-    return not is_list or each_alone(name for name in fields if counts(name) is _ALWAYS)
+    return not is_list or each_alone(
+        name for name in fields if counts(name) is _ALWAYS and name not in OWNED
+    )
 
 
 def judge(body: bytes, _: ParsedRequest) -> Judgement:
