@@ -8,7 +8,7 @@ whole request is not stored besides.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -32,13 +32,14 @@ PART = "part"
 """Shape of an entry that was taken out of an answer to several: no upstream has sent it so."""
 
 _IDEMPOTENCY = b"idempotency-key"
+_MANY = 128  # taking so many short answers apart, or putting them together, takes a millisecond
 
 T = TypeVar("T")
 
 
-async def aside(parts: Parts, size_bytes: int, work: Callable[[], T]) -> T:
-    """Do ``work`` on so many bytes: in a thread if they are many."""
-    if size_bytes > parts.engine.settings.hash_in_thread_bytes:
+async def aside(parts: Parts, size_bytes: int, items: int, work: Callable[[], T]) -> T:
+    """Do ``work`` on so many bytes of so many items: in a thread if they are many."""
+    if size_bytes > parts.engine.settings.hash_in_thread_bytes or items > _MANY:
         return await asyncio.to_thread(work)
     return work()
 
@@ -67,7 +68,7 @@ async def look_up_items(
         for key, serve in zip(each, looked.plans, strict=True)
         if isinstance(serve, Serve)
     }
-    items = case.items = Items(keys, known)
+    items = case.items = Items(keys, known, looked.under)
     is_whole = len(known) == len(each)
     case.miss = _reason(looked.lookup.plan, items, is_whole=is_whole)
     if not plan.may_serve:  # shadow mode
@@ -98,17 +99,22 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
         return
     # Asked for alone, an item was answered as it always is.
     shape = found.parsed.shape if len(fresh) == 1 else PART
-    tenant = case.tenant
     headers = tuple(pair for pair in whole.headers if pair[0] != b"age")
     whole = replace(whole, shape=shape, headers=headers)
-    entries = [
-        (
-            result_key(found.items[place], whole.model_id, tenant),
-            replace(whole, body=body),
-        )
+    entries = await aside(parts, 0, len(fresh), lambda: _entries(case, found, whole, fresh))
+    if items is not None:
+        items.fresh = {}  # the request may go on for long after its answer
+    await put_many(engine, entries, verb=case.dialect.verb)
+
+
+def _entries(
+    case: Case, found: Several, whole: Entry, fresh: Mapping[int, bytes]
+) -> list[tuple[CacheKey, Entry]]:
+    model, tenant = whole.model_id, case.tenant
+    return [
+        (result_key(found.items[place], model, tenant), replace(whole, body=body))
         for place, body in fresh.items()
     ]
-    await put_many(engine, entries, verb=case.dialect.verb)
 
 
 async def _taken_apart(
@@ -116,7 +122,8 @@ async def _taken_apart(
 ) -> dict[int, bytes] | None:
     dialect = case.dialect
     assert isinstance(dialect, Batched)  # noqa: S101 - else it would not be a request for several
-    apart = await aside(parts, len(body), lambda: dialect.take_apart(body, found.parsed))
+    count = len(found.items)
+    apart = await aside(parts, len(body), count, lambda: dialect.take_apart(body, found.parsed))
     if apart is None:
         return None
     firsts = {found.items[place]: place for place in reversed(range(len(found.items)))}
@@ -127,7 +134,10 @@ async def _serve(parts: Parts, case: Case, items: Items, found: Several) -> list
     dialect, bodies = case.dialect, items.in_order()
     assert isinstance(dialect, Batched)  # noqa: S101 - as above
     size = sum(map(len, bodies))
-    body = await aside(parts, size, lambda: dialect.put_together(bodies, found.parsed))
+    body = await aside(parts, size, len(bodies), lambda: dialect.put_together(bodies, found.parsed))
+    if not all(parts.engine.is_current(key, entry) for key, entry in items.held()):
+        case.miss = MissReason.INVALIDATED  # while this was done, as far as is known here
+        return None
     if body is None:  # they do not go together: ask for all of them anew
         case.miss = MissReason.CONVERSION
         return None

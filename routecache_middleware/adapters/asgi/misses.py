@@ -5,7 +5,7 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.core import cache_status
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import RequestFinished
-from routecache_middleware.core.models import BypassReason, Outcome
+from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 
 __all__ = ["count_miss"]
 
@@ -37,5 +37,9 @@ def _stamp(parts: Parts, case: Case) -> Outcome:
     if case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
         case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
         return Outcome.ERROR
-    case.stamp.cache_status = cache_status.forwarded(case.miss)
+    # Whether parts can be joined with what the app answers is known when it has answered.
+    is_partial = case.miss is MissReason.PARTIAL
+    case.stamp.cache_status = (
+        cache_status.unjoined() if is_partial else cache_status.forwarded(case.miss)
+    )
     return Outcome.MISS
