@@ -81,7 +81,8 @@ def test_every_reason_is_documented() -> None:
 def test_every_detail_of_cache_status_is_documented() -> None:
     """Of bypasses it is the reason, which a table has."""
     paragraph = TEXT.partition("`detail` of `Cache-Status` says more")[2].partition("\n\n")[0]
-    said = (cache_status.forwarded(reason).decode() for reason in MissReason)
+    said = [cache_status.forwarded(reason).decode() for reason in MissReason]
+    said.append(cache_status.unjoined().decode())
     words = {text.partition("detail=")[2] for text in said} - {""}
     for word in words | {"stale-while-revalidate", "stale-if-error", "max-stale"}:
         assert f"`{word}`" in paragraph

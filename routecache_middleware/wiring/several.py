@@ -19,6 +19,7 @@ from routecache_middleware.wiring.inspecting import Inspector
 __all__ = ["Inputs", "go_together", "look_at_inputs"]
 
 _KEYS = 128  # asked for at once: about 1 MB of embeddings, as requests do it
+_MANY = 128  # answers that take a millisecond to put together
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ async def go_together(engine: Engine, dialect: Dialect, found: Several, inputs: 
     """Whether one answer can be made of the answers to all of them."""
     bodies = [serve.entry.body for serve in inputs.served]
     assert isinstance(dialect, Batched)  # noqa: S101 - else it would not be a request for several
-    if sum(map(len, bodies)) > engine.settings.hash_in_thread_bytes:
+    is_large = sum(map(len, bodies)) > engine.settings.hash_in_thread_bytes
+    if is_large or len(bodies) > _MANY:
         made = await asyncio.to_thread(dialect.put_together, bodies, found.parsed)
     else:
         made = dialect.put_together(bodies, found.parsed)
