@@ -32,7 +32,9 @@ _FIELDS: Final[Mapping[str, Field]] = {
 _ABOUT_THE_REQUEST: Final = frozenset(
     {"metadata", "priority", "safety_identifier", "service_tier", "tags"}
 )
-_KNOWN: Final = _ABOUT_THE_REQUEST.union(_FIELDS)
+# Cohere, NVIDIA and Voyage: what is put before each text by itself, as for a query or a document.
+_ABOUT_EACH_INPUT: Final = frozenset({"input_type"})
+_KNOWN: Final = (_ABOUT_THE_REQUEST | _ABOUT_EACH_INPUT).union(_FIELDS)
 
 _NULL: Final = msgspec.Raw(b"null")
 _BYTES_PER_TOKEN = 4  # of English text; matters only between inputs as text and as tokens

@@ -104,7 +104,12 @@ async def test_with_an_unknown_field_each_form_is_an_entry(gateway: Gateway) -> 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"metadata": {"trace": "t"}}, {"safety_identifier": "u"}, {"service_tier": "flex"}],
+    [
+        {"metadata": {"trace": "t"}},
+        {"safety_identifier": "u"},
+        {"service_tier": "flex"},
+        {"input_type": "query"},
+    ],
 )
 async def test_what_is_said_of_a_request_does_not_keep_its_inputs_together(
     gateway: Gateway, fields: dict[str, Any]
