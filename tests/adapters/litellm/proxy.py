@@ -102,7 +102,8 @@ class Proxy:
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What the plugins wrote: see ``plugins``."""
-        lines = self._events_file.read_text(encoding="utf-8").splitlines()
+        # A worker may be writing: what it has written of a line so far is none yet.
+        lines = self._events_file.read_bytes().rpartition(b"\n")[0].splitlines()
         found = [json.loads(line) for line in lines]
         return [event for event in found if kind in {None, event["event"]}]
 
