@@ -39,7 +39,10 @@ Config = Mapping[str, Any]
 
 
 class StartProxy(Protocol):
-    """Start a proxy that ends with the test; options are those of :func:`start_proxy`."""
+    """Start a proxy that ends with the test; options are those of :func:`start_proxy`.
+
+    Without a ``folder`` it gets one of its own.
+    """
 
     def __call__(self, config: Config, **options: Any) -> "Proxy": ...
 
