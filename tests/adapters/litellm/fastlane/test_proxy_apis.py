@@ -154,10 +154,12 @@ def test_text_streams_are_passed_on(proxy: Proxy, provider: Provider, keys: Keys
 
 
 def test_a_response_that_the_provider_stores_is_litellms_matter(proxy: Proxy, keys: Keys) -> None:
-    """Its id could be continued, and LiteLLM says by whom."""
+    """Its id could be continued and deleted, and LiteLLM says by whom."""
     key = keys.new()
     for _ in range(3):
-        assert not is_from_the_lane(APIS["responses"].ask(proxy, "continue me", key=key))
+        told = APIS["responses"].ask(proxy, "continue me", key=key, store=openai.omit)
+        assert not is_from_the_lane(told)
+        assert outcome(told) == "BYPASS"
 
 
 def test_vectors_are_one_answer_only_when_they_are_of_one_age(
