@@ -17,7 +17,8 @@ def _ask(proxy: Proxy, key: str, *, stream: bool, **fields: Any) -> tuple[str, s
         raw = client.responses.with_raw_response.create(
             model="chat", input="what is kept?", stream=stream, **fields
         )
-        how, answer = raw.headers["x-routecache"], raw.parse()
+        how = raw.headers["x-routecache"]
+        answer: Any = raw.parse()
         if not stream:
             return how, answer.id
         (only,) = {event.response.id for event in answer if hasattr(event, "response")}
@@ -60,8 +61,9 @@ def test_where_they_are_cached_all_the_same_each_id_is_good_for_whom_it_was_sent
     bob = keys.new(user_id="bob", team_id="blue")
     for stream in (False, True):
         provider.reset()
-        asked = {"stream": stream, "store": True} if stream else {"stream": stream}
-        asked["extra_body"] = {"seed": int(stream)}
+        asked: dict[str, Any] = {"stream": stream, "extra_body": {"seed": int(stream)}}
+        if stream:
+            asked["store"] = True
         live, mine, his = (_ask(proxy, key, **asked) for key in (ann, ann, bob))
         assert [live[0], mine[0], his[0]] == ["MISS", "HIT", "HIT"]
         assert provider.count() == 1
