@@ -81,9 +81,8 @@ async def log_hits(tally: Tally) -> None:
 def _answer(lane: LaneDialect, model: str, call_id: str, usage: _Usage) -> Any:
     """An answer that stands for them all: LiteLLM reads its prices' units out of it.
 
-    Args:
-        model: What the deployment serves. LiteLLM looks for a price under an answer's model first,
-            and a group may bear the name of a model that it does not serve.
+    And its price it looks for under the answer's model first: so that is what the deployment
+    serves, for a group may bear the name of a model that it does not serve.
     """
     import litellm
 
