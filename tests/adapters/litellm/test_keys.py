@@ -300,6 +300,7 @@ def test_a_field_counts_as_its_dialect_says(
         {"dimensions": 8, "encoding_format": "base64", "user": "u"},
         {"timeout": 3, "num_retries": 2, "extra_headers": {"x": "y"}, "api_base": "u"},
         {"input_type": None},
+        {"input_type": "query"},
         {"merge_reasoning_content_in_choices": False, "allowed_openai_params": ["dimensions"]},
     ],
 )
@@ -312,7 +313,7 @@ def test_inputs_of_known_fields_are_kept_one_by_one(fields: Json) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"late_chunking": True}, {"input_type": "query"}, {"extra_body": {"output_dtype": "int8"}}],
+    [{"late_chunking": True}, {"embedding_type": "int8"}, {"extra_body": {"output_dtype": "int8"}}],
 )
 def test_inputs_that_may_depend_on_one_another_are_not_kept_one_by_one(fields: Json) -> None:
     """LiteLLM asks for the rest of a list; alone an input depends on nothing else."""

@@ -275,6 +275,7 @@ async def test_streamed_responses_are_kept(asking: Asking) -> None:
     [
         {"previous_response_id": "r"},
         {"store": True},
+        {"store": None},
         {"background": True},
         {"tools": [{"type": "web_search_preview"}]},
         {
@@ -291,6 +292,15 @@ async def test_responses_that_depend_on_more_than_the_request_are_not(
         await respond(asking, **stateful)
     assert asking.provider.count() == 2
     assert asking.stored == 0
+
+
+async def test_a_deployment_may_say_that_its_provider_keeps_no_responses(asking: Asking) -> None:
+    router = asking.router({"group": "g", "model": "openai/m", "store": False})
+    first = await router.aresponses(model="g", input="hello")
+    await asking.kept(1)
+    assert (await router.aresponses(model="g", input="hello")).output == first.output
+    assert asking.provider.calls[0].body["store"] is False
+    assert asking.provider.count() == 1
 
 
 async def test_messages_are_kept(asking: Asking) -> None:
