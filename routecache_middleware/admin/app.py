@@ -4,20 +4,17 @@ It is an ASGI application of its own, to be mounted in a gateway or served by ``
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from routecache_middleware.admin.access import Authorize, authorizer
 from routecache_middleware.admin.assets import Assets
 from routecache_middleware.admin.door import Door, principal_of
+from routecache_middleware.admin.keeper import Keeper
 from routecache_middleware.admin.openapi import document
 from routecache_middleware.admin.parameters import WrongParameterError, checked
 from routecache_middleware.admin.replies import reply
@@ -27,6 +24,12 @@ from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.admin.values import Answer, Asked, Sections, refused
 from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.config import load_table
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
 __all__ = ["create_admin"]
 
@@ -43,8 +46,10 @@ def create_admin(
     is_local: bool = False,
     load: Load | None = None,
     sections: Sections | None = None,
-) -> ASGIApp:
+) -> Door:
     """Return an ASGI application that serves :data:`.routes.ROUTES` and the dashboard.
+
+    Its history begins with the server's start, or, where it is mounted, with the first request.
 
     Args:
         cache: What it is about; it is not closed from here.
@@ -58,18 +63,28 @@ def create_admin(
     Raises:
         ConfigurationError: Nobody says who may use it, or a setting is wrong.
     """
+    from starlette.applications import Starlette  # noqa: PLC0415 - not before the app is made
+    from starlette.exceptions import HTTPException  # noqa: PLC0415 - as above
+    from starlette.routing import Route  # noqa: PLC0415 - as above
+
     settings = load_table(AdminSettings, "admin") if settings is None else settings
     authorize = authorizer(settings, is_local=is_local) if authorize is None else authorize
     services = Services(cache=cache, settings=settings, sections=sections or {}, load=load)
     routes = [Route(row.path, _Endpoint(row, services), methods=[row.method]) for row in ROUTES]
     routes.append(Route("/openapi.json", _document, methods=["GET"]))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _refuse},
+        lifespan=partial(_life, services.keeper),
+    )
     return Door(
         app,
         authorize=authorize,
         settings=settings,
         assets=Assets(),
         monotonic_s=cache.engine.clock.monotonic_s,
+        start=services.keeper.start,
+        stop=services.live.stop,
     )
 
 
@@ -80,7 +95,9 @@ class _Endpoint:
         self._row = row
         self._services = services
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+
+        from starlette.requests import Request  # noqa: PLC0415 - not before the app is made
 
         request = Request(scope, receive)
         try:
@@ -90,9 +107,10 @@ class _Endpoint:
             answer = refused(500, f"it failed with {type(error).__name__}; nothing more is said")
         await reply(answer)(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: "Request") -> Answer:
 
         row, principal = self._row, principal_of(request.scope)
+        self._services.keeper.start()  # mounted, it is told of no start
         if row.changes and not principal.may_change:
             return refused(403, "this token may look, and change nothing")
         try:
@@ -115,7 +133,7 @@ class _Endpoint:
         )
 
 
-async def _read_body(request: Request, most_bytes: int) -> Mapping[str, object] | Answer:
+async def _read_body(request: "Request", most_bytes: int) -> Mapping[str, object] | Answer:
     """Return what a request carries, or how it is refused."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON:
@@ -135,15 +153,21 @@ async def _read_body(request: Request, most_bytes: int) -> Mapping[str, object] 
     return found
 
 
-async def _document(request: Request) -> Response:  # noqa: ARG001 - as routes are called
+@asynccontextmanager
+async def _life(keeper: Keeper, _: "Starlette") -> AsyncIterator[None]:
+    """Keep the history from the server's start to its end."""
+    keeper.start()
+    yield
+    keeper.stop()
+
+
+async def _document(request: "Request") -> "Response":  # noqa: ARG001 - as routes are called
 
     return reply(Answer(document()))
 
 
-async def _refuse(request: Request, error: Exception) -> Response:  # noqa: ARG001 - as above
+async def _refuse(request: "Request", error: Any) -> "Response":  # noqa: ARG001 - as above
     """Say in the app's own shape that there is no such path or method."""
-    if not isinstance(error, HTTPException):  # nobody registers it for others
-        raise error
     response = reply(refused(error.status_code, str(error.detail)))
     response.headers.update(error.headers or {})
     return response

@@ -5,11 +5,10 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 __all__ = ["FILES", "Assets", "local_path"]
 
@@ -20,6 +19,7 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "/assets/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
     "/assets/live.js": ("live.js", "text/javascript; charset=utf-8"),
     "/assets/tables.js": ("tables.js", "text/javascript; charset=utf-8"),
+    "/assets/words.js": ("words.js", "text/javascript; charset=utf-8"),
     "/assets/echarts.min.js": ("vendor/echarts.min.js", "text/javascript; charset=utf-8"),
 }
 """Path to file and media type."""
@@ -46,7 +46,10 @@ class _Asset:
         self._media_type = media_type
         self._tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        from starlette.datastructures import Headers  # noqa: PLC0415 - not before the app is made
+        from starlette.responses import Response  # noqa: PLC0415 - as above
+
         asked = Headers(scope=scope)
         headers = {
             "cache-control": "no-cache",
@@ -65,7 +68,7 @@ class _Asset:
         await response(scope, receive, send)
 
 
-def local_path(scope: Scope) -> str:
+def local_path(scope: "Scope") -> str:
     """Return the path below wherever the app is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")

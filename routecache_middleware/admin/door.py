@@ -1,7 +1,8 @@
 """The door of the administration app: what happens to a request before it reaches an endpoint.
 
 Nothing is looked for before it is known who asks, so that who may not ask learns nothing: not even
-which paths there are. The page itself, which holds no data, is for everybody.
+which paths there are. The page itself, which holds no data, is for everybody, and so is whether
+whoever asks for it would be let in as it is.
 
 A browser sends no credential by itself: the page adds the token to each request. Where no token is
 needed, on the machine itself, any page in a browser there could ask; so whatever a browser says
@@ -9,11 +10,8 @@ comes from another site is refused, and bodies have to be JSON, which no plain f
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from routecache_middleware.admin.access import ANYBODY, Authorize, Principal
 from routecache_middleware.admin.assets import Assets, local_path
@@ -22,11 +20,16 @@ from routecache_middleware.admin.replies import reply
 from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.admin.values import Answer, refused
 
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 __all__ = ["PRINCIPAL", "Door"]
 
 PRINCIPAL: Final = "routecache.admin.principal"
 """Where the scope says who asks."""
 
+_SIGN: Final = "/assets/door.json"  # the page asks whether to ask for a token
 _FAILURES_PER_S: Final = 0.5
 _FAILURES: Final = 30.0
 _BURST_S: Final = 4.0
@@ -51,36 +54,52 @@ _HEADERS: Final = (
 
 
 class Door:
-    """Around the app; immutable, but for what it remembers of how often callers came."""
+    """Around the app; immutable, but for what it remembers of how often callers came.
+
+    Attributes:
+        start: Begins to keep the history, in the running event loop; the server's start and the
+            first request do that as well.
+        stop: Ends live streams at once: call it when the server stops, so that it need not wait.
+    """
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: "ASGIApp",
         *,
         authorize: Authorize,
         settings: AdminSettings,
         assets: Assets,
         monotonic_s: Callable[[], float],
+        start: Callable[[], None],
+        stop: Callable[[], None],
     ) -> None:
         self._app = app
         self._authorize = authorize
         self._settings = settings
         self._assets = assets
         self._monotonic_s = monotonic_s
+        self.start, self.stop = start, stop
         rate_per_s = settings.requests_per_s
         self._requests = Limiter(rate_per_s, max(1.0, rate_per_s * _BURST_S))
         self._failures = Limiter(_FAILURES_PER_S, _FAILURES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Serve one connection."""
+        from starlette.requests import Request  # noqa: PLC0415 - not before the app is made
+
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         send, kept = _Guarded(send), _Kept(receive)
         request = Request(scope, kept)
-        asset = self._assets.find(scope["method"], local_path(scope))
+        path = local_path(scope)
+        asset = self._assets.find(scope["method"], path)
         if asset is not None:
             await asset(scope, receive, send)
+            return
+        if path == _SIGN:
+            found = await self._authorize(request)
+            await reply(Answer({"open": not isinstance(found, Answer)}))(scope, receive, send)
             return
         answer = await self._admitted(request)
         if answer is None:
@@ -88,7 +107,7 @@ class Door:
             return
         await reply(answer)(scope, receive, send)
 
-    async def _admitted(self, request: Request) -> Answer | None:
+    async def _admitted(self, request: "Request") -> Answer | None:
         """Return how a request is refused; None: it is let in, and its scope says who asks."""
         client = request.client.host if request.client is not None else ""
         if not self._is_from_here(request):
@@ -104,7 +123,7 @@ class Door:
         request.scope[PRINCIPAL] = principal
         return _too_many(wait_s) if wait_s else None
 
-    def _is_from_here(self, request: Request) -> bool:
+    def _is_from_here(self, request: "Request") -> bool:
         headers = request.headers
         origin = headers.get("origin")
         if origin is None:
@@ -132,16 +151,16 @@ class _Kept:
 
     __slots__ = ("_kept", "_receive")
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: "Receive") -> None:
         self._receive = receive
         self._kept: list[Message] = []
 
-    async def __call__(self) -> Message:
+    async def __call__(self) -> "Message":
         message = await self._receive()
         self._kept.append(message)
         return message
 
-    async def again(self) -> Message:
+    async def again(self) -> "Message":
         """Return the next message, from the beginning."""
         return self._kept.pop(0) if self._kept else await self._receive()
 
@@ -151,10 +170,10 @@ class _Guarded:
 
     __slots__ = ("_send",)
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: "Send") -> None:
         self._send = send
 
-    async def __call__(self, message: Message) -> None:
+    async def __call__(self, message: "Message") -> None:
         if message["type"] == "http.response.start":
             headers: list[Any] = list(message.get("headers", ()))
             has_caching = any(name.lower() == b"cache-control" for name, _ in headers)
@@ -163,7 +182,7 @@ class _Guarded:
         await self._send(message)
 
 
-def principal_of(scope: Scope) -> Principal:
+def principal_of(scope: "Scope") -> Principal:
     """Return who asks, of a request that was let in."""
     found: Principal = scope[PRINCIPAL]
     return found

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from routecache_middleware.engine.engine import Engine
 from routecache_middleware.errors import CorruptEntryError
 
 __all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample"]
+
+T = TypeVar("T")
 
 LISTED: Final = (Layer.RESULT, Layer.ROUTING, Layer.METADATA)
 """The layers whose entries are listed. Load metrics live for seconds, and hold our own figures."""
@@ -172,27 +174,39 @@ class Listing:
             self._keys.popitem(last=False)
         return found
 
+    async def read(self, keys: Sequence[CacheKey]) -> Sequence[Entry | None]:
+        """Return entries; None for what is not there or cannot be read now. Never raises."""
+        reading = asyncio.ensure_future(self._engine.inspect(keys))
+        found = await _within(reading)
+        return [None] * len(keys) if isinstance(found, str) else found
+
     async def _taken(self, now_s: float) -> Sample:
         engine = self._engine
         limit = _MOST_SHARED if engine.coordinator.is_shared else MOST_ENTRIES
-        reading = asyncio.ensure_future(self._read(limit))
-        try:
-            # Not asyncio.timeout: a coordinator may take no notice of being cancelled.
-            await asyncio.wait((reading,), timeout=_PATIENCE_S)
-            if reading.done():
-                return Sample(found=reading.result(), at_s=now_s)
-            trouble = f"the coordinator did not answer within {_PATIENCE_S:g} s"
-        except Exception as error:  # noqa: BLE001 - a third party's coordinator may raise anything
-            trouble = f"the coordinator failed with {type(error.__cause__ or error).__name__}"
-        finally:
-            if not reading.done():
-                reading.add_done_callback(_retrieve)
-                reading.cancel()
-        return Sample(found=dict.fromkeys(LISTED, ()), at_s=now_s, trouble=trouble)
+        found = await _within(asyncio.ensure_future(self._read(limit)))
+        if isinstance(found, str):
+            return Sample(found=dict.fromkeys(LISTED, ()), at_s=now_s, trouble=found)
+        return Sample(found=found, at_s=now_s)
 
     async def _read(self, limit: int) -> dict[Layer, Sequence[tuple[CacheKey, Entry]]]:
         await self._engine.ensure_open()
         return {layer: await self._engine.coordinator.sample(layer, limit) for layer in LISTED}
+
+
+async def _within(reading: "asyncio.Future[T]") -> T | str:
+    """Return what is read; or why it is not, when that fails or takes too long."""
+    try:
+        # Not asyncio.timeout: a coordinator may take no notice of being cancelled.
+        await asyncio.wait((reading,), timeout=_PATIENCE_S)
+        if reading.done():
+            return reading.result()
+    except Exception as error:  # noqa: BLE001 - a third party's coordinator may raise anything
+        return f"the coordinator failed with {type(error.__cause__ or error).__name__}"
+    finally:
+        if not reading.done():
+            reading.add_done_callback(_retrieve)
+            reading.cancel()
+    return f"the coordinator did not answer within {_PATIENCE_S:g} s"
 
 
 def _of_decision(entry: Entry) -> dict[str, Any]:
@@ -209,6 +223,6 @@ def _of_decision(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _retrieve(task: "asyncio.Future[dict[Layer, Sequence[tuple[CacheKey, Entry]]]]") -> None:
+def _retrieve(task: "asyncio.Future[T]") -> None:
     if not task.cancelled():
         task.exception()

@@ -7,6 +7,7 @@ import msgspec
 
 from routecache_middleware import __version__
 from routecache_middleware.admin.routes import ROUTES, Row
+from routecache_middleware.admin.views import EVENTS
 from routecache_middleware.telemetry.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 
 __all__ = ["document"]
@@ -34,7 +35,7 @@ _LINKS: Final[dict[str, Any]] = {
         }
     }
 }
-_PLAIN: Final = (dict, str)
+_PLAIN: Final = (bytes, dict, str)
 _ERROR: Final = {
     "type": "object",
     "required": ["error"],
@@ -116,6 +117,8 @@ def _operation(row: Row) -> dict[str, Any]:
 def _content(row: Row) -> dict[str, Any]:
     if row.answers is str:
         return {kind: {"schema": {"type": "string"}} for kind in (TEXT_TYPE, OPENMETRICS_TYPE)}
+    if row.answers is bytes:
+        return {EVENTS: {}}  # each event is a Frame; OpenAPI 3.1 has no words for that
     if row.answers is dict:
         return {"application/json": {"schema": {"type": "object"}}}
     reference = {"$ref": f"#/components/schemas/{row.answers.__name__}"}

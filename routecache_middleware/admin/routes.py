@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from routecache_middleware.admin import changing, views
+from routecache_middleware.admin.distribution import Distribution
+from routecache_middleware.admin.frames import Frame
 from routecache_middleware.admin.listing import EntryDetail
-from routecache_middleware.admin.parameters import LAYER, LIMIT, MODEL, Parameter
+from routecache_middleware.admin.parameters import LAYER, LIMIT, MODEL, SINCE, WINDOW, Parameter
 from routecache_middleware.admin.requests import EXPLAIN, INVALIDATE, WARM, Schema
 from routecache_middleware.admin.values import Answer, Asked
 from routecache_middleware.core.cluster import ClusterStats
@@ -25,7 +27,7 @@ class Row(NamedTuple):
         path: Where; a parameter in braces.
         view: Who answers.
         answers: The type of the answer; ``dict`` for an object that is not described further, and
-            ``str`` for text.
+            ``str`` for text, ``bytes`` for events.
         changes: Whether a token that may only look is not enough.
         query: Its query parameters.
         body: The schema of what it takes.
@@ -53,6 +55,9 @@ ROUTES = (
     Row("GET", "/config", views.config, dict),
     Row("GET", "/entries", views.entries, views.Entries, query=(LAYER, MODEL, LIMIT)),
     Row("GET", "/entries/{entry}", views.entry, EntryDetail, fails=(404, 503)),
+    Row("GET", "/distribution", views.distribution, Distribution),
+    Row("GET", "/history", views.history, Frame, query=(WINDOW, SINCE)),
+    Row("GET", "/live", views.live, bytes, query=(WINDOW, SINCE), fails=(503,)),
     Row("GET", "/audit", views.audit, views.AuditLog, query=(LIMIT,)),
     Row(
         "POST",

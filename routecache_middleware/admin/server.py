@@ -2,11 +2,10 @@
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-import uvicorn
-from starlette.types import ASGIApp
-
+from routecache_middleware.admin.door import Door
 from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
@@ -17,7 +16,7 @@ _DRAIN_S = 2
 
 
 async def serve(
-    app: ASGIApp, cache: RouteCache, settings: AdminSettings, *, started: Callable[[str], None]
+    app: Door, cache: RouteCache, settings: AdminSettings, *, started: Callable[[str], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; the cache is open meanwhile.
 
@@ -30,12 +29,17 @@ async def serve(
     Raises:
         ConfigurationError: The address cannot be used, or the coordinator cannot work.
     """
+    import uvicorn  # noqa: PLC0415 - an extra, known to be there only now
+
     listener = _listener(settings.host, settings.port)
     shown = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", timeout_graceful_shutdown=_DRAIN_S
     )
-    server = _Server(config, lambda: started(f"http://{shown}:{listener.getsockname()[1]}"))
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    server: Any = uvicorn.Server(config)
+    server.startup = _Then(server.startup, lambda: started(url) if server.started else None)
+    server.shutdown = _First(app.stop, server.shutdown)
     # The server raises a signal again once it has stopped; that is then no reason to die of it.
     before = {number: signal.signal(number, _stay) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -47,18 +51,31 @@ async def serve(
         listener.close()
 
 
-class _Server(uvicorn.Server):
-    """Says when it has started."""
+_Step = Callable[..., Awaitable[None]]
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._tell = started
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._tell()
+class _Then:
+    """A step of the server, and what follows on it."""
+
+    def __init__(self, step: _Step, then: Callable[[], None]) -> None:
+        self._step = step
+        self._then = then
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> None:
+        await self._step(*args, **kwargs)
+        self._then()
+
+
+class _First:
+    """A step of the server, and what comes before it: nobody waits for streams without an end."""
+
+    def __init__(self, first: Callable[[], None], step: _Step) -> None:
+        self._first = first
+        self._step = step
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> None:
+        self._first()
+        await self._step(*args, **kwargs)
 
 
 def _listener(host: str, port: int) -> socket.socket:

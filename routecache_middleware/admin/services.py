@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from routecache_middleware.admin.audit import Audit
+from routecache_middleware.admin.keeper import Keeper
 from routecache_middleware.admin.listing import Listing
+from routecache_middleware.admin.live import Live
 from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.admin.values import Sections
 from routecache_middleware.core.models import ModelMetadata
@@ -27,6 +29,8 @@ class Services:
         load: What warming asks, or None.
         listing: Samples of what is stored.
         audit: The log of changes.
+        keeper: Keeps the history.
+        live: Streams it.
     """
 
     cache: RouteCache
@@ -35,7 +39,15 @@ class Services:
     load: Load | None
     listing: Listing = field(init=False)
     audit: Audit = field(init=False)
+    keeper: Keeper = field(init=False)
+    live: Live = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "listing", Listing(self.cache.engine))
-        object.__setattr__(self, "audit", Audit(self.cache.engine))
+        keeper = Keeper(self.cache, is_kept=self.settings.keep_history)
+        for name, made in (
+            ("listing", Listing(self.cache.engine)),
+            ("audit", Audit(self.cache.engine)),
+            ("keeper", keeper),
+            ("live", Live(self.cache, keeper)),
+        ):
+            object.__setattr__(self, name, made)

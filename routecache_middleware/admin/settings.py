@@ -27,8 +27,8 @@ class AdminSettings:
         host: Address that ``routecache admin`` listens on.
         port: Port that it listens on.
         requests_per_s: How many requests a second one caller may make, on average.
-        origins: Further web origins (``https://ops.example.com``) whose pages may use the app. Its
-            own always may.
+        origins: Web origins (``https://ops.example.com``) under which browsers know the app, where
+            a proxy in front of it changes ``Host``.
         keep_history: Whether processes that share a coordinator keep the dashboard's history there,
             where it outlives them.
     """

@@ -87,7 +87,8 @@ def read_target(
         WrongTargetError: It names nothing, too much or something unknown.
     """
     _check_names(body)
-    named = {name: body[name] for name in _TARGETS if body.get(name) is not None}
+    # A null is no absence: a client that lost a tenant would drop what is of all of them.
+    named = {name: body[name] for name in _TARGETS if name in body}
     words = {name: _word(name, value) for name, value in named.items() if name != "all"}
     is_dry_run = body.get("dry_run", True)
     if not isinstance(is_dry_run, bool):

@@ -48,7 +48,7 @@ class Answer:
     """A response.
 
     Attributes:
-        body: A JSON value; or text, when ``content_type`` says so.
+        body: A JSON value; or text, or an iterator of bytes, when ``content_type`` says so.
         status: HTTP status code.
         content_type: Its media type.
         retry_after_s: When to ask again; 0 for no word of that.

@@ -7,6 +7,7 @@ import msgspec
 
 from routecache_middleware.admin.audit import AuditRow
 from routecache_middleware.admin.configuration import in_force
+from routecache_middleware.admin.distribution import distribution as spread
 from routecache_middleware.admin.listing import EntryRow
 from routecache_middleware.admin.values import Answer, Asked, refused
 from routecache_middleware.core import metrics
@@ -24,6 +25,7 @@ from routecache_middleware.telemetry.exposition import (
 )
 
 __all__ = [
+    "EVENTS",
     "AuditLog",
     "Breaker",
     "Breakers",
@@ -33,12 +35,18 @@ __all__ = [
     "breakers",
     "cluster",
     "config",
+    "distribution",
     "entries",
     "entry",
     "exposition",
+    "history",
+    "live",
     "savings",
     "stats",
 ]
+
+EVENTS = "text/event-stream"
+"""Media type of server-sent events."""
 
 _GONE = "there is no such entry in the latest list; list them again"
 
@@ -210,6 +218,26 @@ async def audit(asked: Asked) -> Answer:
     """What was changed through this app."""
     limit = int(asked.query.get("limit", "50"))
     return Answer(AuditLog(rows=tuple((await asked.services.audit.rows())[:limit])))
+
+
+async def history(asked: Asked) -> Answer:
+    """What was counted lately, as the dashboard shows it."""
+    window, since_s = asked.query.get("window", "5m"), int(asked.query.get("since", "0"))
+    return Answer(await asked.services.live.frame(window, since_s))
+
+
+async def live(asked: Asked) -> Answer:
+    """The same as server-sent events, one each second, for a quarter of a minute."""
+    live = asked.services.live
+    if live.is_full:
+        return refused(503, "there are too many live streams; close some")
+    window, since_s = asked.query.get("window", "5m"), int(asked.query.get("since", "0"))
+    return Answer(live.events(window, since_s), content_type=EVENTS)
+
+
+async def distribution(asked: Asked) -> Answer:
+    """How what is stored is spread over tenants, models, sizes and ages, from a sample."""
+    return Answer(await spread(asked.cache.engine, asked.services.listing))
 
 
 def _total(found: MetricsSnapshot) -> dict[str, object]:

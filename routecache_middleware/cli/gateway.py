@@ -44,6 +44,11 @@ __all__ = ["gateway"]
 @click.option(
     "--client-keys-env", default=None, metavar="NAME", help="Variable with the keys of clients."
 )
+@click.option(
+    "--admin/--no-admin",
+    default=None,
+    help="Serve the dashboard as well, at /routecache/.  [default: no]",
+)
 @click.option("--access-log/--no-access-log", default=False, help="Print a line per request.")
 @click.option("--json", "as_json", is_flag=True, help="Say where it listens as a line of JSON.")
 def gateway(
@@ -54,6 +59,7 @@ def gateway(
     port: int | None,
     api_key_env: str | None,
     client_keys_env: str | None,
+    admin: bool | None,
     access_log: bool,
     as_json: bool,
 ) -> None:
@@ -75,6 +81,7 @@ def gateway(
         "port": port,
         "api_key_env": api_key_env,
         "client_keys_env": client_keys_env,
+        "admin": admin,
     }
     named = {name: value for name, value in given.items() if value is not None}
     logging.basicConfig(level=logging.INFO if access_log else logging.WARNING)

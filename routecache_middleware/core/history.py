@@ -27,6 +27,7 @@ __all__ = [
     "Interval",
     "Ring",
     "SeriesKey",
+    "add_figures",
     "decode_chunk",
     "encode_chunk",
     "figures_of",
@@ -103,10 +104,10 @@ class Ring:
         start_s = int(now_s // self.step_s) * self.step_s
         last = self._intervals[-1] if self._intervals else None
         if last is not None and last.start_s >= start_s:  # the clock may have been set back
-            _add(last.figures, figures)
+            add_figures(last.figures, figures)
         else:
             self._intervals.append(Interval(start_s, dict(figures)))
-        _add(self.total, figures)
+        add_figures(self.total, figures)
         self._forget(start_s)
 
     def put(self, intervals: Iterable[Interval], now_s: float) -> None:
@@ -118,7 +119,7 @@ class Ring:
             return
         self._intervals = deque(sorted((*self._intervals, *new), key=_start))
         for one in new:
-            _add(self.total, one.figures)
+            add_figures(self.total, one.figures)
         self._forget(self._intervals[-1].start_s)
 
     def chunk(self, number: int) -> list[Interval]:
@@ -173,12 +174,12 @@ def figures_of(snapshot: MetricsSnapshot) -> dict[SeriesKey, tuple[float, ...]]:
     found: dict[SeriesKey, tuple[float, ...]] = {}
     for metric, kept in _KEPT.items():
         for one in snapshot.of(metric):
-            _add(found, {_key(metric, kept, one): _values(metric, one)})
+            add_figures(found, {_key(metric, kept, one): _values(metric, one)})
     for one in snapshot.of(metrics.REQUESTS):
         model, _, outcome = one.labels
         how = "served" if outcome in _SERVED else "asked"
         if outcome != "bypass":
-            _add(found, {(metrics.REQUESTS.name, model, how): (one.value,)})
+            add_figures(found, {(metrics.REQUESTS.name, model, how): (one.value,)})
     return found
 
 
@@ -229,7 +230,8 @@ def _is_known(key: SeriesKey, values: tuple[float, ...]) -> bool:
     return is_one and all(0 <= value < float("inf") for value in values)
 
 
-def _add(to: dict[SeriesKey, tuple[float, ...]], figures: Figures) -> None:
+def add_figures(to: dict[SeriesKey, tuple[float, ...]], figures: Figures) -> None:
+    """Add figures to others, in place."""
     for key, values in figures.items():
         held = to.get(key)
         to[key] = (
@@ -241,11 +243,10 @@ def _add(to: dict[SeriesKey, tuple[float, ...]], figures: Figures) -> None:
 
 def _take(of: dict[SeriesKey, tuple[float, ...]], figures: Figures) -> None:
     for key, values in figures.items():
-        left = tuple(max(0.0, one - less) for one, less in zip(of[key], values, strict=True))
+        held = of.pop(key, (0.0,) * len(values))  # what was next to nothing is gone already
+        left = tuple(max(0.0, one - less) for one, less in zip(held, values, strict=True))
         if max(left) > _DUST:
             of[key] = left
-        else:
-            del of[key]
 
 
 def _moved(

@@ -9,7 +9,9 @@ from pathlib import Path
 from routecache_middleware.adapters.asgi import RouteCacheMiddleware
 from routecache_middleware.adapters.asgi.lifespan import Lifespan
 from routecache_middleware.adapters.asgi.types import Receive, Scope, Send
+from routecache_middleware.admin import AdminSettings, create_admin
 from routecache_middleware.errors import ConfigurationError
+from routecache_middleware.gateway.beside import Beside
 from routecache_middleware.gateway.catalogue import Catalogue
 from routecache_middleware.gateway.clients import load_client_keys
 from routecache_middleware.gateway.door import Door, is_loopback
@@ -33,8 +35,10 @@ class Gateway:
 
     Attributes:
         app: The ASGI app.
+        door: What of it requests to the upstreams meet first.
         cache: Its cache; it opens with the first request, and closes with the server.
         hosts: Hosts of the upstreams.
+        admin: The administration app that is served besides, or None.
     """
 
     def __init__(
@@ -76,7 +80,14 @@ class Gateway:
             # A decision may have been made before the models were others.
             eligible=catalogue.knows if settings.routes else None,
         )
-        self.app = Door(cached, via=proxy.via, keys=keys, is_guarded=catalogue.has_own_keys)
+        self.door = Door(cached, via=proxy.via, keys=keys, is_guarded=catalogue.has_own_keys)
+        self.app: Door | Beside = self.door
+        self.admin = None
+        if settings.admin:
+            table = load_table(AdminSettings, "admin", toml_path=toml_path, environ=environ)
+            is_local = is_loopback(settings.host)
+            self.admin = create_admin(self.cache, settings=table, is_local=is_local)
+            self.app = Beside(self.door, self.admin)
 
 
 class _Closing:
@@ -108,7 +119,7 @@ def _cache(
     )
 
 
-def create_app() -> Door:
+def create_app() -> Door | Beside:
     """Return the gateway that environment and configuration file describe.
 
     For servers that want a factory, such as ``uvicorn --factory --workers 4

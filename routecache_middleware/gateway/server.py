@@ -48,6 +48,8 @@ def serve(
     )
     server = uvicorn.Server(config)
     server.startup = _Startup(server, lambda: started(url))
+    if gateway.admin is not None:
+        server.shutdown = _Shutdown(server, gateway.admin.stop)
     # The server raises a signal again once it has stopped; that is then no reason to die of it.
     before = {number: signal.signal(number, _stay) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -70,6 +72,18 @@ class _Startup:
         await self._start(sockets=sockets)
         if self._server.started:
             self._started()
+
+
+class _Shutdown:
+    """The server's end, before which streams that have none of their own are ended."""
+
+    def __init__(self, server: Any, stop: Callable[[], None]) -> None:
+        self._shutdown = server.shutdown
+        self._stop = stop
+
+    async def __call__(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop()
+        await self._shutdown(sockets=sockets)
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -115,6 +115,9 @@ class GatewaySettings:
         keepalive_s: For how long an unused connection is kept. Shorter than the upstream's own
             limit, or requests meet connections that are just being closed.
         drain_s: For how long answers under way may go on when the gateway is stopped.
+        admin: Whether the administration app and the dashboard are served too, under
+            ``/routecache/``: to whom ``[routecache.admin]`` lets in, or without a token to this
+            machine, if the gateway listens there only.
         use_environment_proxy: Whether ``HTTPS_PROXY`` and the like hold for it, as well as
             ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
         models: Where each model is.
@@ -134,6 +137,7 @@ class GatewaySettings:
     max_connections: int = 1000
     keepalive_s: float = 4.0
     drain_s: float = 30.0
+    admin: bool = False
     use_environment_proxy: bool = True
     models: tuple[ModelSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
@@ -156,7 +160,8 @@ class GatewaySettings:
         for name in ("keepalive_s", "drain_s"):
             if not is_amount(getattr(self, name)):
                 raise wrong(name, getattr(self, name), "a finite number of seconds, 0 or more")
-        check_flag("use_environment_proxy", self.use_environment_proxy)
+        for name in ("admin", "use_environment_proxy"):
+            check_flag(name, getattr(self, name))
 
     @property
     def drain_whole_s(self) -> int:

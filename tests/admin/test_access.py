@@ -7,6 +7,7 @@ import pytest
 
 from routecache_middleware import RouteCache
 from routecache_middleware.admin import AdminSettings, Principal, create_admin
+from routecache_middleware.admin.limits import Limiter
 from routecache_middleware.admin.routes import ROUTES
 from routecache_middleware.errors import ConfigurationError
 from tests.admin.kit import READ_TOKEN, TOKEN, Admin, quiet_cache
@@ -60,7 +61,9 @@ async def test_the_scheme_is_case_insensitive_as_rfc_9110_has_it(admin: Admin) -
     assert (await admin.get("/stats", token="", headers=headers)).status == 200
 
 
-@pytest.mark.parametrize("row", ROUTES, ids=lambda row: row.path)
+@pytest.mark.parametrize(
+    "row", [row for row in ROUTES if row.path != "/live"], ids=lambda row: row.path
+)
 async def test_a_token_that_may_only_look_changes_nothing(admin: Admin, row: Any) -> None:
     answer = await ask(admin, row.method, row.path.replace("{entry}", "0" * 16), READ_TOKEN)
     assert (answer.status == 403) is row.changes
@@ -179,6 +182,25 @@ async def test_requests_are_limited_for_each_caller() -> None:
     statuses = [(await admin.get("/breakers")).status for _ in range(4)]
     assert statuses == [200, 200, 429, 429]
     assert (await admin.get("/breakers", client=("10.0.0.9", 1))).status == 200
+
+
+async def test_only_the_latest_callers_are_remembered() -> None:
+    limiter = Limiter(0.1, 1.0)
+    assert limiter.wait_s("first", 0.0) == 0
+    assert limiter.wait_s("first", 0.0) == 10
+    for number in range(1_024):
+        limiter.wait_s(str(number), 0.0)
+    assert limiter.wait_s("first", 0.0) == 0
+
+
+@pytest.mark.parametrize(("token", "is_open"), [("", False), ("wrong", False), (TOKEN, True)])
+async def test_the_page_may_ask_whether_to_ask_for_a_token(
+    admin: Admin,
+    token: str,
+    is_open: bool,  # noqa: FBT001 - an expected value
+) -> None:
+    answer = await admin.get("/assets/door.json", token=token)
+    assert (answer.status, json.loads(answer.body)) == (200, {"open": is_open})
 
 
 async def test_whoever_decides_may_say_who_it_is() -> None:

@@ -178,6 +178,8 @@ async def test_a_dry_run_gives_an_upper_bound(api: Api) -> None:
         ({"modle": "m"}, "did you mean model"),
         ({"zzzzz": "m"}, "known are"),
         ({"model": 5}, "model has to be text"),
+        ({"model": "m", "tenant": None}, "tenant has to be text"),
+        ({"all": None}, "true"),
         ({"model": "m", "tag": "x"}, "do not go together"),
         ({"model": "m", "layer": "result"}, "do not go together"),
         ({"all": True, "model": "m"}, "alone"),

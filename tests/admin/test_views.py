@@ -14,9 +14,12 @@ from routecache_middleware import (
     RoutingDecision,
     Settings,
 )
+from routecache_middleware.admin import listing
 from routecache_middleware.core.keys import Layer, result_key
 from routecache_middleware.core.metrics import LOOKUPS
 from routecache_middleware.core.models import Entry
+from routecache_middleware.core.override import Override
+from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.testing.clock import FakeClock
 from tests.admin.kit import HASH, Admin, explaining, quiet_cache
 from tests.support.chat import ask
@@ -266,6 +269,48 @@ async def test_the_configuration_is_the_one_in_force_without_its_secrets() -> No
     assert told["policy"]["decide"] == "<decide>"
     assert told["admin"]["token"] == "<set>"
     assert told["admin"]["port"] == 8090
+
+
+async def test_policies_for_some_models_are_shown_as_they_are() -> None:
+    one = Override(models=frozenset({"b", "a"}), ttl_s=5.0)
+    cache = RouteCache(url="memory://", policy=CachePolicy(overrides=(one,)), observers=[])
+    told = await Admin(cache).told("/config")
+    assert told["policy"]["overrides"][0]["models"] == ["a", "b"]
+    assert told["policy"]["overrides"][0]["ttl_s"] == 5.0
+
+
+async def test_prices_that_make_no_sense_are_said_to_be_so(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def savings() -> None:
+        raise ConfigurationError("a price is wrong; mend it")
+
+    monkeypatch.setattr(admin.cache, "savings", savings)
+    assert await admin.refusal("/savings") == (409, "a price is wrong; mend it")
+
+
+async def test_only_the_latest_ids_are_remembered(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_MOST_IDS", 2)
+    for number in range(3):
+        await admin.cache.cache_query_result(f"{number:032x}", "a", b"{}", 1.0)
+    rows = (await admin.told("/entries"))["entries"]
+    found = [(await admin.get(f"/entries/{row['id']}")).status for row in rows]
+    assert sorted(found) == [200, 200, 404]
+
+
+async def test_a_read_that_fails_late_is_nobodys_business_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listing, "_PATIENCE_S", 0.01)
+    reading: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    assert "did not answer" in str(await listing._within(reading))
+    stubborn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stubborn.cancel = lambda msg=None: False  # type: ignore[method-assign]
+    assert "did not answer" in str(await listing._within(stubborn))
+    stubborn.set_exception(RuntimeError("late"))
+    await asyncio.sleep(0)
 
 
 async def test_a_url_is_shown_without_its_password() -> None:

@@ -85,6 +85,13 @@ def test_the_total_is_the_sum_of_the_intervals(moves: list[tuple[int, float]]) -
     assert ring.total.get(HIT, (0.0,))[0] == pytest.approx(expected, abs=1e-3)
 
 
+def test_what_is_next_to_nothing_can_be_taken_away_twice() -> None:
+    ring = Ring(1, 20)
+    for second, value in ((0, 1.0), (1, 5e-324), (21, 0.0)):
+        ring.add({HIT: (value,)} if value else {}, NOW_S + second)
+    assert ring.total == {}
+
+
 def test_a_clock_that_is_set_back_adds_to_the_latest_interval() -> None:
     ring = Ring(1, 10)
     ring.add({HIT: (1.0,)}, NOW_S)

@@ -261,7 +261,7 @@ def test_a_gateway_in_front_of_itself_is_found_out() -> None:
     made = gateway(upstream=f"http://127.0.0.1:{port}", port=port)
     with RawUpstream(answer(b"{}")) as forwarder:
         # What comes back to it has passed it before.
-        via = made.app._via.decode()
+        via = made.door._via.decode()
         with running(made) as client:
             found = chat(client, headers={"authorization": f"Bearer {KEY}", "via": f"1.1 x, {via}"})
     assert found.status_code == 508

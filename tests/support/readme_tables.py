@@ -10,6 +10,7 @@ from pathlib import Path
 
 from routecache_middleware import CachePolicy, Settings
 from routecache_middleware.adapters.litellm.options import Options
+from routecache_middleware.admin import AdminSettings
 from routecache_middleware.core.dialect import field_table
 from routecache_middleware.core.metrics import metric_table
 from routecache_middleware.core.reasons import reason_table
@@ -17,7 +18,15 @@ from routecache_middleware.dialects.table import DIALECTS, load
 from routecache_middleware.gateway.settings import GatewaySettings, ModelSettings, RouteSettings
 
 README = Path(__file__).parents[2] / "README.md"
-Documented = Settings | CachePolicy | Options | GatewaySettings | ModelSettings | RouteSettings
+Documented = (
+    Settings
+    | CachePolicy
+    | Options
+    | GatewaySettings
+    | ModelSettings
+    | RouteSettings
+    | AdminSettings
+)
 RECORDS: tuple[type[Documented], ...] = (
     Settings,
     CachePolicy,
@@ -25,6 +34,7 @@ RECORDS: tuple[type[Documented], ...] = (
     GatewaySettings,
     ModelSettings,
     RouteSettings,
+    AdminSettings,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from routecache_middleware.adapters.litellm.hub import Hub
 from routecache_middleware.adapters.litellm.part import Part
 from routecache_middleware.admin.app import create_admin
+from routecache_middleware.admin.settings import AdminSettings
 from routecache_middleware.admin.values import Answer, Sections, refused
 
 __all__ = ["PATH", "AdminPart", "create"]
@@ -44,7 +45,12 @@ class AdminPart(Part):
         if module is None:
             return
         self._routes = module.app.router.routes
-        admin = create_admin(self._hub.cache, authorize=authorize, sections=self._sections())
+        admin = create_admin(
+            self._hub.cache,
+            settings=AdminSettings(),  # nothing of it may keep the proxy from starting
+            authorize=authorize,
+            sections=self._sections(),
+        )
         self._mounted = Mount(PATH, app=admin)
         self._routes.insert(0, self._mounted)
 

@@ -1,0 +1,90 @@
+// Asking the app: one call, and the stream of frames. The token stays in this tab, and goes nowhere
+// but into the Authorization header of requests to where this page came from.
+
+const KEY = "routecache.token";
+
+export class SignedOut extends Error {}
+
+export const token = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+  clear: () => sessionStorage.removeItem(KEY),
+};
+
+function headers(more) {
+  const sent = token.get();
+  return { ...(sent ? { authorization: `Bearer ${sent}` } : {}), ...more };
+}
+
+// Returns the JSON of an answer. Throws SignedOut when nobody is let in without another token, and
+// an Error with the app's own words when it refuses.
+export async function call(path, body) {
+  const options = body === undefined
+    ? { headers: headers() }
+    : {
+        method: "POST",
+        headers: headers({ "content-type": "application/json" }),
+        body: JSON.stringify(body),
+      };
+  const answer = await fetch(path, { cache: "no-store", ...options });
+  if (answer.status === 401) throw new SignedOut(await words(answer));
+  if (!answer.ok) throw new Error(await words(answer));
+  return answer.json();
+}
+
+async function words(answer) {
+  try {
+    return (await answer.json()).error.message;
+  } catch {
+    return `The server says ${answer.status}.`;
+  }
+}
+
+// Calls `take` with each frame until `signal` says stop or nobody is let in. A stream ends by
+// itself after a while; the next one goes on from the last point.
+export async function follow(view, { take, lost, signal }) {
+  let since = 0;
+  while (!signal.aborted) {
+    const began = Date.now();
+    try {
+      const from = since ? `&since=${since}` : "";
+      const answer = await fetch(`live?window=${view}${from}`, {
+        headers: headers(), cache: "no-store", signal,
+      });
+      if (answer.status === 401) throw new SignedOut(await words(answer));
+      if (!answer.ok) throw new Error(await words(answer));
+      for await (const frame of frames(answer.body)) {
+        const points = frame.points;
+        if (points.length) since = points[points.length - 1].t;
+        take(frame);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof SignedOut) throw error;
+      lost(error);
+    }
+    // Not more than one request a second, whatever happens to them.
+    await pause(Math.max(50, 1000 - (Date.now() - began)), signal);
+  }
+}
+
+async function* frames(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      if (part.startsWith("data: ")) yield JSON.parse(part.slice(6));
+    }
+  }
+}
+
+function pause(ms, signal) {
+  return new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+  });
+}

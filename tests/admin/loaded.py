@@ -1,0 +1,131 @@
+"""A gateway with its dashboard, and a load that is known to the request; see ModuleChild.
+
+Prints its port. ``load N`` sends N rounds of requests and answers with what they came to, as JSON.
+With ``token`` a line it takes another token from then on. Ends when its input does.
+"""
+
+import asyncio
+import json
+import socket
+import sys
+from collections import Counter
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from routecache_middleware import CachePolicy, RouteCache, RouteCacheMiddleware, Settings
+from routecache_middleware.admin import AdminSettings, create_admin
+from routecache_middleware.admin.access import authorizer
+from routecache_middleware.core.prices import Price, Prices
+from tests.admin.kit import TOKEN
+
+MODELS = ("gpt-large", "gpt-small", "claude")
+PATH = "/v1/chat/completions"
+
+
+async def answer(request: Request) -> Response:
+    """Answer after a while, as a model does."""
+    body = await request.json()
+    await asyncio.sleep(0.03)
+    text = "word " * (20 * (1 + len(body["messages"][0]["content"]) % 7))
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": "stop",
+    }
+    usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+    told = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"]}
+    return JSONResponse({**told, "choices": [choice], "usage": usage})
+
+
+class Door:
+    """Lets in who has the token of now."""
+
+    def __init__(self) -> None:
+        self.use(TOKEN)
+
+    def use(self, token: str) -> None:
+        """Take another token from now on."""
+        self._ask = authorizer(AdminSettings(token=token), is_local=False)
+
+    async def __call__(self, request: Any) -> Any:
+        return await self._ask(request)
+
+
+class Gateway:
+    """The gateway and whoever asks it."""
+
+    def __init__(self) -> None:
+        self.door = Door()
+        self.cache = RouteCache(
+            url="memory://",
+            settings=Settings(max_memory_bytes=50_000_000),
+            policy=CachePolicy(max_temperature=1.0),
+            observers=[],
+        )
+        prices = Prices({model: Price(10.0, 30.0) for model in MODELS})
+        self.cache.engine.recorder.prices = lambda: prices
+        admin = create_admin(
+            self.cache, authorize=self.door, settings=AdminSettings(requests_per_s=1e6)
+        )
+        app = Starlette(routes=[Route(PATH, answer, methods=["POST"]), Mount("/routecache", admin)])
+        app.add_middleware(RouteCacheMiddleware, cache=self.cache)
+        self.app = app
+        self.stop = admin.stop
+        self.sent = 0
+
+    async def load(self, client: httpx.AsyncClient, rounds: int) -> dict[str, int]:
+        """Send rounds of 20 requests each, and say what they came to."""
+        counts: Counter[str] = Counter()
+        for _ in range(rounds):
+            answers = await asyncio.gather(*(self._ask(client, place) for place in range(20)))
+            counts.update(answer.headers["x-routecache"] for answer in answers)
+        return dict(counts)
+
+    async def _ask(self, client: httpx.AsyncClient, place: int) -> httpx.Response:
+        self.sent += 1
+        # Popular questions, some new ones, two alike at once, and what may not be looked up.
+        asked = place % 9 if place < 15 else 1000 + self.sent
+        body: dict[str, Any] = {
+            "model": MODELS[place % 3],
+            "messages": [{"role": "user", "content": f"question {asked}"}],
+        }
+        if place == 14:
+            body["temperature"] = 1.5
+        key = f"Bearer key-{place % 9 % 2}"
+        headers = {"authorization": key}
+        if place == 13:
+            headers["cache-control"] = "no-cache"
+        return await client.post(PATH, json=body, headers=headers)
+
+
+async def main() -> None:
+    gateway = Gateway()
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(gateway.app, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    print(port, flush=True)  # noqa: T201 - ModuleChild reads it
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            word, _, value = line.strip().partition(" ")
+            told: object = "done"
+            if word == "load":
+                told = await gateway.load(client, int(value))
+            elif word == "token":
+                gateway.door.use(value)
+            print(json.dumps(told), flush=True)  # noqa: T201 - as above
+    gateway.stop()
+    server.should_exit = True
+    await serving
+    await gateway.cache.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
