@@ -13,6 +13,7 @@ import pytest
 
 import routecache_middleware
 from routecache_middleware import RouteCache
+from routecache_middleware.core import cache_status
 from routecache_middleware.core.models import BypassReason, DiscardReason, MissReason, Outcome
 from routecache_middleware.core.settings import PROFILES
 from tests.support.readme_tables import README, RECORDS, filled, meanings
@@ -75,6 +76,16 @@ def test_every_public_method_is_documented() -> None:
 def test_every_reason_is_documented() -> None:
     reasons = [*BypassReason, *MissReason, *DiscardReason]
     assert [str(reason) for reason in reasons if f"`{reason}`" not in TEXT] == []
+
+
+def test_every_detail_of_cache_status_is_documented() -> None:
+    """Of bypasses it is the reason, which a table has."""
+    paragraph = TEXT.partition("`detail` of `Cache-Status` says more")[2].partition("\n\n")[0]
+    said = [cache_status.forwarded(reason).decode() for reason in MissReason]
+    said.append(cache_status.unjoined().decode())
+    words = {text.partition("detail=")[2] for text in said} - {""}
+    for word in words | {"stale-while-revalidate", "stale-if-error", "max-stale"}:
+        assert f"`{word}`" in paragraph
 
 
 def test_every_outcome_that_clients_can_see_is_documented() -> None:

@@ -20,6 +20,8 @@ class Batched(Protocol):
     def split(self, payload: Mapping[str, object]) -> list[Mapping[str, object]]:
         """Return one request per item, in order; a single one for what has one item.
 
+        A single one, too, for what cannot be taken apart: it is then an entry as a whole.
+
         Called for what ``parse`` accepts only; equal items make equal requests.
         """
 

@@ -10,7 +10,7 @@ from math import floor
 
 from routecache_middleware.core.models import BypassReason, MissReason
 
-__all__ = ["bypassed", "collapsed", "forwarded", "hit"]
+__all__ = ["bypassed", "collapsed", "forwarded", "hit", "unjoined"]
 
 # RFC 9651 section 3.3.4: what may stand without quotes.
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*")
@@ -36,6 +36,11 @@ def hit(ttl_s: float, served_by: str) -> bytes:
 def forwarded(reason: MissReason | None) -> bytes:
     """Forwarded because the cache could not answer (RFC 9211 section 2.2)."""
     return _FORWARDED[reason]
+
+
+def unjoined() -> bytes:
+    """Forwarded although parts were there: none of what is answered comes from the cache."""
+    return b"routecache; fwd=miss; detail=partial"
 
 
 def collapsed() -> bytes:

@@ -13,6 +13,7 @@ from routecache_middleware.core.canonical import encode
 from routecache_middleware.core.choices import DecisionScope
 from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.core.fingerprint import (
+    NAMESPACE,
     Domain,
     Fingerprint,
     KeyContext,
@@ -25,6 +26,7 @@ __all__ = ["Explanation", "difference", "explain"]
 _DIGITS = 16
 _HEADER = "header."
 _HEADERS = "context.headers"
+_NAMESPACE = "cache.namespace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class Explanation:
         counted: Top-level fields in both hashes.
         sampling: Top-level fields in the result hash only.
         ignored: Top-level fields left out of both.
-        context: What else is in both hashes: the non-empty parts of the context, headers by name.
+        context: What else is in both hashes: the non-empty parts of the context, headers by name,
+            and ``cache.namespace`` where the body's ``cache`` object names one.
         digests: Path of a part to 16 hex digits that stand for its value: fields (``model``), the
             items of fields that are lists of objects (``messages[2]``), and what is in the context
-            (``context.path``, ``header.openai-beta``). For :func:`difference`; strings only, so
-            they may be kept as JSON. Without a secret a short value can be guessed from its digest.
+            (``context.path``, ``header.openai-beta``, ``cache.namespace``). For
+            :func:`difference`; strings only, so they may be kept as JSON. Without a secret a short
+            value can be guessed from its digest.
     """
 
     fingerprint: Fingerprint
@@ -86,7 +90,7 @@ def explain(
         counted=tuple(name for name in kept if name not in dialect.sampling_fields),
         sampling=tuple(name for name in kept if name in dialect.sampling_fields),
         ignored=tuple(name for name in payload if name in left_out),
-        context=tuple(name.partition(".")[2] for name in named if name != _HEADERS),
+        context=tuple(_context_name(name) for name in named if name != _HEADERS),
         digests={name: _digest(name, part, secret) for name, part in (named | parts).items()},
     )
 
@@ -134,11 +138,17 @@ def _context_parts(context: KeyContext) -> Iterator[tuple[str, bytes]]:
         "context.query": context.query,
     }
     yield from ((name, part) for name, part in named.items() if part)
-    if context.headers:
-        yield _HEADERS, _encode(context.headers)
-    for header in dict.fromkeys(name for name, _ in context.headers):
-        values = [value for name, value in context.headers if name == header]
+    sent = tuple(pair for pair in context.headers if pair[0] != NAMESPACE)
+    if sent:
+        yield _HEADERS, _encode(sent)
+    for header in dict.fromkeys(name for name, _ in sent):
+        values = [value for name, value in sent if name == header]
         yield _HEADER + header.decode("latin-1"), _encode(values)
+    yield from ((_NAMESPACE, value) for name, value in context.headers if name == NAMESPACE)
+
+
+def _context_name(path: str) -> str:
+    return path if path == _NAMESPACE else path.partition(".")[2]
 
 
 def _digest(name: str, part: bytes, secret: bytes) -> str:

@@ -117,8 +117,8 @@ class Neighbour:
     Attributes:
         is_given: Whoever asked named it; otherwise it is the nearest stored one that is known.
         differs: Where the two differ: fields (``temperature``), items of lists of objects
-            (``messages[2]``), headers (``header.openai-beta``), other context (``context.path``).
-            Empty: they have the same key.
+            (``messages[2]``), headers (``header.openai-beta``), other context (``context.path``,
+            ``cache.namespace``). Empty: they have the same key.
         differences: How many there are; ``differs`` names at most 64.
         result_hash: Its own.
         model: The model it would be sent to.
@@ -159,7 +159,8 @@ class RequestExplanation:
         counted: Top-level fields in both hashes.
         sampling: Top-level fields in the result hash only.
         ignored: Top-level fields in neither.
-        context: What else is in both hashes: ``path``, ``query``, headers by name.
+        context: What else is in both hashes: ``path``, ``query``, headers by name,
+            ``cache.namespace``.
         asked: What it asks of the cache in ``Cache-Control`` or ``Pragma``, as understood.
         asked_in_body: The same of LiteLLM's ``cache`` object.
         looks_up: Whether an answer would be looked for.
@@ -168,8 +169,14 @@ class RequestExplanation:
         shares: Whether it would share an upstream call that is under way, or open one to others.
         converts: Whether an answer of another wire form would do.
         ttl_s: For how long a good answer would be fresh, seconds.
+        inputs: Of a request for several things at once, such as embeddings, how many; else 0.
+        known_inputs: How many of those have an answer that may be served. Together they are the
+            answer, and ``answer`` is None.
         answer: What is stored for it now, useful or not, or None.
         decision: The routing decision stored for it now, useful or not, or None.
+        last_discard: The token for why the last answer to it was not stored, such as
+            ``tool-calls``; empty: it was, or this process does not know (any more).
+        discarded_because: That in a sentence.
         is_under_way: Whether this process is making the answer right now.
         neighbour: On a miss the nearest stored answer of the same API and tenant, among those that
             this process has seen lately; or the one that was named.
@@ -199,8 +206,12 @@ class RequestExplanation:
     shares: bool = False
     converts: bool = False
     ttl_s: float = 0.0
+    inputs: int = 0
+    known_inputs: int = 0
     answer: StoredAnswer | None = None
     decision: StoredDecision | None = None
+    last_discard: str = ""
+    discarded_because: str = ""
     is_under_way: bool = False
     neighbour: Neighbour | None = None
     trouble: str = ""
@@ -210,6 +221,8 @@ class RequestExplanation:
         lines = [f"{head}: {self.because}" if self.because else head]
         if self.answer is not None:
             lines.append(f"stored: {_age(self.answer)}")
+        if self.last_discard:
+            lines.append(f"last answer not stored ({self.last_discard}): {self.discarded_because}")
         if self.neighbour is not None:
             lines.append(_compared(self.neighbour))
         if self.trouble:

@@ -19,6 +19,7 @@ every part is msgpack, which ends itself, so no two lists of parts run together 
 XXH3 must not be used here: it is fast, but collisions of whole chat bodies can be made at will.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
@@ -31,6 +32,7 @@ from routecache_middleware.core.dialect import Dialect
 from routecache_middleware.errors import ConfigurationError
 
 __all__ = [
+    "NAMESPACE",
     "Domain",
     "Fingerprint",
     "KeyContext",
@@ -54,6 +56,10 @@ class Domain(Enum):
     LITELLM_ROUTE = b"rc1.lite.route"
     LITELLM_ROUTER = b"rc1.lite.router"
     LITELLM_PIN = b"rc1.lite.pin"
+
+
+NAMESPACE = b":namespace"
+"""What a body's ``cache.namespace`` is called among the headers: no field can have such a name."""
 
 
 class KeyContext(msgspec.Struct, frozen=True):
@@ -138,10 +144,20 @@ def result_hashes(
     context: KeyContext,
     ignored: frozenset[str] = frozenset(),
     secret: bytes = b"",
+    most_bytes: float = math.inf,
 ) -> tuple[str, ...]:
     """Return what :func:`fingerprint` has as ``result`` of each of several requests.
 
-    Arguments and errors are those of it. What the requests share is hashed once.
+    Arguments and errors are those of it. The fields that the requests share are hashed with each of
+    them, so short requests that share much cost more than they look like.
+
+    Args:
+        payloads: The requests.
+        dialect: As there.
+        context: As there.
+        ignored: As there.
+        secret: As there.
+        most_bytes: Stop when more than that has to be hashed, and return nothing.
     """
     left_out = dialect.ignored_fields | ignored
     begun = new_hash(Domain.REQUEST, secret)
@@ -149,8 +165,12 @@ def result_hashes(
     hashes = []
     for payload in payloads:
         core, sampling = _told_apart(dialect.keyed(payload), dialect, left_out)
+        packed = encode(core) + _parts("result") + encode(sampling)
+        most_bytes -= len(packed)
+        if most_bytes < 0:
+            return ()
         state = begun.copy()
-        state.update(encode(core) + _parts("result") + encode(sampling))
+        state.update(packed)
         hashes.append(state.hexdigest())
     return tuple(hashes)
 

@@ -9,8 +9,8 @@ Parts are percent-escaped down to the unreserved characters of RFC 3986 section 
 ``:`` nor ``@`` can occur inside a part, whatever a client or a tenant name contains.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
-from functools import lru_cache
 from typing import NamedTuple, NewType
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -24,6 +24,9 @@ __all__ = [
     "result_key",
     "route_key",
 ]
+
+_KEPT = 4096  # parts whose escaped form is remembered
+_MAX_KEPT = 256  # characters that such a part has at most
 
 CacheKey = NewType("CacheKey", str)
 """A key built by this module. Never build one by hand."""
@@ -51,10 +54,26 @@ class KeyParts(NamedTuple):
     model_id: str
 
 
-@lru_cache(maxsize=4096)
-def escape(part: str) -> str:
-    """Percent-escape everything but letters, digits and ``-._~``; any Unicode is accepted."""
-    return quote_from_bytes(part.encode("utf-8", "surrogatepass"), safe="")
+class _Escaped(dict[str, str]):
+    """Parts and what they become; a hit costs a lookup in a dict, which keys are made of often.
+
+    Long ones are not kept: a client chooses the name of its model, up to a megabyte of it.
+    """
+
+    __slots__ = ()
+
+    def __missing__(self, part: str) -> str:
+        escaped = quote_from_bytes(part.encode("utf-8", "surrogatepass"), safe="")
+        if len(part) <= _MAX_KEPT:
+            if len(self) >= _KEPT:
+                self.clear()
+            self[part] = escaped
+        return escaped
+
+
+_escaped = _Escaped()
+escape: Callable[[str], str] = _escaped.__getitem__
+"""Percent-escape everything but letters, digits and ``-._~``; any Unicode is accepted."""
 
 
 def route_key(query_hash: str, tenant: str = "") -> CacheKey:

@@ -1,8 +1,6 @@
 """Override: what of the policy is different for some models or paths."""
 
-import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from routecache_middleware.core.checks import (
@@ -58,9 +56,25 @@ class Override:
 
 
 def _fits(patterns: frozenset[str], text: str) -> bool:
-    return not patterns or any(_pattern(pattern).fullmatch(text) for pattern in patterns)
+    return not patterns or any(_is_like(pattern, text) for pattern in patterns)
 
 
-@lru_cache(maxsize=256)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+def _is_like(pattern: str, text: str) -> bool:
+    """Whether ``text`` is ``pattern`` with any text for each ``*``.
+
+    What stands between two stars is looked for in order, each as early as possible. Clients choose
+    the text, up to a megabyte of it, and a regular expression would try every way to divide it.
+    """
+    first, *others = pattern.split("*")
+    if not others:
+        return text == pattern
+    *middle, last = others
+    at, end = len(first), len(text) - len(last)
+    if at > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for piece in middle:
+        found = text.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True

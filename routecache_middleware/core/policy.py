@@ -32,15 +32,16 @@ class CachePolicy:
         ignored_fields: Further top-level request fields to leave out of the key. Only name fields
             that can never change an answer.
         opt_in: Cache only what asks for it: with ``"cache": {"use-cache": true}`` in the body, or
-            with ``RouteCache-TTL``. Everything else is forwarded (``detail=policy``).
+            with a lifetime, which is a ``ttl`` there or ``RouteCache-TTL``. Everything else is
+            forwarded (``detail=policy``).
         allow_stored: Cache also requests whose answer the provider keeps: ``"store": true``, and
             the Responses API unless it says ``false``. A hit leaves nothing new with the provider,
             and carries the id of the first answer.
         overrides: What is different for some models or paths; of two that fit the later one wins.
         decide: Asked about every request that the cache can read, hits included: ``False`` forwards
             it uncached (``detail=policy``), a number is how long its answer is fresh, in seconds,
-            and ``True`` or ``None`` leaves it as it is. Must be quick; if it raises, the request is
-            forwarded uncached.
+            and the most that its client may ask for, and ``True`` or ``None`` leaves it as it is.
+            Must be quick; if it raises, the request is forwarded uncached.
         key_headers: Further request headers (lower case) whose values are part of the key.
         stored_headers: Response headers (lower case) that are stored and replayed. ``set-cookie``,
             dates, request ids and rate limits never belong here.

@@ -70,7 +70,10 @@ _MISS: dict[Reason, str] = {
     MissReason.UNAUTHORISED: (
         "Entries are shared, and the app has not answered this caller with 2xx lately."
     ),
-    MissReason.PARTIAL: "Some of its inputs have a stored answer; the others are asked for.",
+    MissReason.PARTIAL: (
+        "Some of its inputs have a stored answer: `fwd=partial` where only the others were asked "
+        "for, else `fwd=miss`."
+    ),
 }
 
 _DISCARD: dict[Reason, str] = {

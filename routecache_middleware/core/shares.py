@@ -2,7 +2,8 @@
 
 All shares of a model stand in the one entry of its load. Each process replaces its own, about once
 a second, by reading the entry and writing it again. Two that do so at once may put back each
-other's share of a second ago, which the next second mends; none is ever counted twice. The share
+other's share of a second ago, which the next second mends: each is a little early or late, so that
+the same two seldom meet again; none is ever counted twice. The share
 of a process that is gone, or hangs, stops counting when it is as old as the entry's lifetime.
 
 Ages, not times, are kept: the processes' clocks need not agree.

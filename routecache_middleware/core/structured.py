@@ -25,6 +25,7 @@ Value = int | Opaque
 """An integer, a boolean (which is one to Python), or something else."""
 
 _KEY = re.compile(rb"[a-z*][a-z0-9_\-.*]*")
+_KEY_IN_ANY_CASE = re.compile(_KEY.pattern, re.IGNORECASE)
 _INTEGER = rb"-?[0-9]{1,15}"
 _DECIMAL = rb"-?[0-9]{1,12}\.[0-9]{1,3}"
 _STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*+"'
@@ -43,10 +44,11 @@ _BLANK = re.compile(rb"[ \t]*")
 class _Reader:
     """Reads one field value from left to right; every method raises ``ValueError``."""
 
-    __slots__ = ("at", "text")
+    __slots__ = ("_key", "at", "text")
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, *, folds_case: bool = False) -> None:
         self.text = text
+        self._key = _KEY_IN_ANY_CASE if folds_case else _KEY
         self.at = 0
         self.skip(_SPACES)
 
@@ -70,11 +72,11 @@ class _Reader:
             raise ValueError("more than one value")
 
     def key(self) -> str:
-        found = _KEY.match(self.text, self.at)
+        found = self._key.match(self.text, self.at)
         if found is None:
             raise ValueError("no key")
         self.at = found.end()
-        return found[0].decode()
+        return found[0].lower().decode()
 
     def bare_item(self) -> Value:
         found = _BARE.match(self.text, self.at)
@@ -114,15 +116,16 @@ class _Reader:
         return self.inner_list() if self.take(b"(") else self.item()
 
 
-def parse_dictionary(text: bytes) -> Mapping[str, Value] | None:
+def parse_dictionary(text: bytes, *, folds_case: bool = False) -> Mapping[str, Value] | None:
     """Return a dictionary's members, or None when it is not one (RFC 9651 section 4.2.2).
 
     Of members with the same key the last one counts.
 
     Args:
         text: All lines of the field, joined with commas.
+        folds_case: Take capital letters in keys for small ones, which alone RFC 9651 allows.
     """
-    reader = _Reader(text)
+    reader = _Reader(text, folds_case=folds_case)
     found: dict[str, Value] = {}
     try:
         while not reader.is_at_end():

@@ -2,6 +2,10 @@
 
 A dictionary whose members are the directives of ``Cache-Control``. Where it is there, readable and
 not empty, it counts instead of ``Cache-Control`` and ``Expires``; it is not for those downstream.
+
+Names count in any case. Keys of a dictionary are in small letters, so strictly a field that says
+``No-Store`` would be unreadable and not count at all; but directives are case-insensitive wherever
+else they stand (RFC 9111 section 5.2), and a ban must not be lost for a capital letter.
 """
 
 from collections.abc import Mapping
@@ -19,10 +23,13 @@ class ResponseDirectives:
     """What a response says about storing it.
 
     Attributes:
-        no_store: Do not store it (RFC 9111 section 5.2.2.5).
+        no_store: Do not store it (RFC 9111 section 5.2.2.5). ``no-cache`` comes to the same: not to
+            be served before the upstream was asked again (5.2.2.4), which is never done here. As
+            nothing is served without some of its fields either, naming fields changes nothing.
         private: It is for one caller only: never for a tenant that several share (5.2.2.7).
         max_age_s: For how long it is fresh, or None: then the cache's own setting decides
-            (5.2.2.1). A value that nobody can read counts as 0.
+            (5.2.2.1). A value that nobody can read counts as 0. ``s-maxage`` goes before
+            ``max-age``, as in every cache that several clients share (5.2.2.10).
         stale_while_revalidate_s: How long after that it may be served while it is refreshed, or
             None (RFC 5861 section 3).
         stale_if_error_s: How long after that it may be served instead of an error, or None
@@ -44,13 +51,14 @@ def parse_response_directives(text: bytes) -> ResponseDirectives | None:
     Args:
         text: All lines of the field, joined with commas.
     """
-    members = parse_dictionary(text)
+    members = parse_dictionary(text, folds_case=True)
     if not members:
         return None
+    age_s, shared_age_s = _seconds(members, "max-age"), _seconds(members, "s-maxage")
     return ResponseDirectives(
-        no_store=_is_set(members, "no-store"),
+        no_store=_is_set(members, "no-store") or _is_set(members, "no-cache"),
         private=_is_set(members, "private"),
-        max_age_s=_seconds(members, "max-age"),
+        max_age_s=age_s if shared_age_s is None else shared_age_s,
         stale_while_revalidate_s=_seconds(members, "stale-while-revalidate"),
         stale_if_error_s=_seconds(members, "stale-if-error"),
     )

@@ -148,7 +148,8 @@ class _Whole:
             ValueError: Nobody knows how, or it is out of place.
         """
         kind = str(event.get("type"))
-        if not event.keys() <= _MEMBERS.get(kind, set()):
+        members = _MEMBERS.get(kind)
+        if members is None or not event.keys() <= members:
             raise ValueError("an event of an unknown form")
         if kind == "ping":
             return

@@ -1,25 +1,24 @@
 """OpenAI chat completions: ``POST /v1/chat/completions``, as OpenAI and its many likes speak it."""
 
-import re
 from collections.abc import Iterator, Mapping
 
-from routecache_middleware.core.canonical import encode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest, Role, names
 from routecache_middleware.core.models import BypassReason, ResponseMode
 from routecache_middleware.dialects.openai_fields import CHAT_FIELDS
 from routecache_middleware.dialects.openai_judge import judge_json, judge_stream
 from routecache_middleware.dialects.openai_request import error_body, objects, read_request
 from routecache_middleware.dialects.openai_stream import aggregate, replay, reshape
+from routecache_middleware.dialects.prompts import is_remote, size_class
 
 __all__ = ["OpenAIChat"]
 
 _CLIENT_TOOLS = ("function", "custom")  # the client runs these; every other type the server runs
 _HELPERS = ("data_sources", "plugins")  # what Azure and OpenRouter look up on the server's side
 _SEARCHES = ("web_search_options", "search_parameters")
+_SEARCHING = ("-search-preview", "-search-api")  # OpenAI's models that always search ...
+_ONLINE = ":online"  # ... and how OpenRouter's are told to
 _MARK = "prompt_cache_breakpoint"
-_SMALL = 6  # 4 ** 7 is 16 KiB: in smaller contexts each early turn would be a class of its own
 _TEXT_PARTS = ("text", "refusal")
-_REMOTE = re.compile(r"\s*(?!data:)[a-z][a-z0-9+.\-]{0,30}://", re.IGNORECASE)
 
 
 class OpenAIChat:
@@ -66,7 +65,7 @@ class OpenAIChat:
             "has_images": any("image" in str(part.get("type")) for part in _parts(messages)),
             "has_tools": bool(payload.get("tools") or payload.get("functions")),
             "response_format": kind.get("type") if isinstance(kind, dict) else None,
-            "size": max(_SMALL, (len(encode(messages)).bit_length() - 1) // 2),
+            "size": size_class(messages),
         }
 
     def judge(self, body: bytes, mode: ResponseMode, request: ParsedRequest) -> Judgement:
@@ -100,17 +99,25 @@ def _bypass(
     tools: list[dict[str, object]],
 ) -> BypassReason | None:
     """Return why a cache must not answer: state elsewhere, or an answer that time changes."""
-    if any(payload.get(name) is not None for name in _SEARCHES):
+    if any(payload.get(name) is not None for name in _SEARCHES) or _searches(payload):
         return BypassReason.WEB_SEARCH
     if _has_audio(payload, messages):
         return BypassReason.AUDIO
     if any(tool.get("type") not in _CLIENT_TOOLS for tool in tools) or _has_helpers(payload):
         return BypassReason.SERVER_TOOLS
     media = [part for part in _parts(messages) if part.get("type") not in _TEXT_PARTS]
-    if any(map(_is_remote, media)):
+    if any(is_remote(part, texts=_TEXT_PARTS) for part in media):
         return BypassReason.REMOTE_MEDIA
     # The last, because a policy may disregard it.
     return BypassReason.STORE if payload.get("store") else None
+
+
+def _searches(payload: Mapping[str, object]) -> bool:
+    """Whether the model searches the web without being asked to, going by its name."""
+    model = payload.get("model")
+    return isinstance(model, str) and (
+        any(mark in model for mark in _SEARCHING) or model.endswith(_ONLINE)
+    )
 
 
 def _has_helpers(payload: Mapping[str, object]) -> bool:
@@ -155,18 +162,3 @@ def _without_mark(part: object) -> object:
     if isinstance(part, dict) and _MARK in part:
         return {name: value for name, value in part.items() if name != _MARK}
     return part
-
-
-def _is_remote(part: object) -> bool:
-    """Whether a content part names something that is fetched later: it can change meanwhile."""
-    pending = [part]  # not recursive: a client decides how deep it goes
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            if _REMOTE.match(value):
-                return True
-        elif isinstance(value, list):
-            pending += value
-        elif isinstance(value, dict) and value.get("type") not in _TEXT_PARTS:
-            pending += value.values()
-    return False

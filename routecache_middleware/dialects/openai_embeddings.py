@@ -1,6 +1,12 @@
-"""OpenAI embeddings: ``POST /v1/embeddings``, where each input is an entry of its own."""
+"""OpenAI embeddings: ``POST /v1/embeddings``, where each input is an entry of its own.
 
-from collections.abc import Mapping, Sequence
+Others answer at the same path and take fields that OpenAI does not have. These may let the inputs
+of a list depend on one another (Jina's ``late_chunking``), or make base64 hold something else than
+32-bit floats (Voyage's ``output_dtype``). So only requests all of whose fields are known are taken
+apart, and only their vectors given another form; the answer to any other is kept as it is, whole.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,20 +16,34 @@ from routecache_middleware.core.models import DiscardReason, ResponseMode
 from routecache_middleware.dialects import embedding_answers as answers
 from routecache_middleware.dialects.openai_request import error_body
 
-__all__ = ["OpenAIEmbeddings"]
+__all__ = ["OpenAIEmbeddings", "each_alone"]
 
 _FORMS: Final = ("float", "base64")
 _FIELDS: Final[Mapping[str, Field]] = {
     "dimensions": Field(Role.KEY),
-    "encoding_format": Field(Role.IGNORED, "one entry serves both forms"),
+    "encoding_format": Field(
+        Role.KEY, "left out where all fields are known: one entry serves both forms then"
+    ),
     "input": Field(Role.KEY, "each item of a list is an entry of its own"),
     "model": Field(Role.KEY, "the one in the path counts where a path names one"),
     "user": Field(Role.IGNORED, "names the end user to the provider, for abuse detection"),
 }
+# They say whose a request is, or how it is handled, and nothing of the vectors; they do count.
+_ABOUT_THE_REQUEST: Final = frozenset(
+    {"metadata", "priority", "safety_identifier", "service_tier", "tags"}
+)
+# Cohere, NVIDIA and Voyage: what is put before each text by itself, as for a query or a document.
+_ABOUT_EACH_INPUT: Final = frozenset({"input_type"})
+_KNOWN: Final = (_ABOUT_THE_REQUEST | _ABOUT_EACH_INPUT).union(_FIELDS)
 
 _NULL: Final = msgspec.Raw(b"null")
 _BYTES_PER_TOKEN = 4  # of English text; matters only between inputs as text and as tokens
 _encode = msgspec.json.Encoder().encode
+
+
+def each_alone(fields: Iterable[str]) -> bool:
+    """Whether a request of these fields is known to have its inputs embedded each by itself."""
+    return _KNOWN.issuperset(fields)
 
 
 class OpenAIEmbeddings:
@@ -60,9 +80,16 @@ class OpenAIEmbeddings:
         )
 
     def keyed(self, payload: Mapping[str, object]) -> Mapping[str, object]:
-        """Return the request with a list of one input as that input."""
+        """Return the request without its form, and with a list of one input as that input.
+
+        One with a field that is not known is left as it is.
+        """
+        if not each_alone(payload):
+            return payload
         items = _items(payload.get("input"))
-        return {**payload, "input": items[0]} if len(items) == 1 else payload
+        kept = {**payload, "input": items[0]} if len(items) == 1 else dict(payload)
+        kept.pop("encoding_format", None)
+        return kept
 
     def conversation(self, payload: Mapping[str, object]) -> object:
         """Return the input: there are no turns."""
@@ -103,8 +130,12 @@ class OpenAIEmbeddings:
     # Several inputs at once: see core.batch.
 
     def split(self, payload: Mapping[str, object]) -> list[Mapping[str, object]]:
-        """Return one request per input."""
-        return [{**payload, "input": item} for item in _items(payload.get("input"))]
+        """Return one request per input; the request itself when a field of it is not known."""
+        if not each_alone(payload):
+            return [payload]
+        rest = dict(payload)
+        rest.pop("encoding_format", None)
+        return [{**rest, "input": item} for item in _items(payload.get("input"))]
 
     def only(self, payload: Mapping[str, object], wanted: Sequence[int]) -> bytes:
         """Return the body of a request for some of the inputs."""

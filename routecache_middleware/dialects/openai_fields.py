@@ -50,6 +50,11 @@ CHAT_FIELDS: Final[Mapping[str, Field]] = {
     ),
     "metadata": Field(Role.IGNORED, "labels for the provider's dashboard"),
     "modalities": Field(Role.BYPASS, "with `audio`"),
+    "model": Field(
+        Role.BYPASS,
+        "that searches the web by itself: `*-search-preview*`, `*-search-api*`, `*:online`; where "
+        "the path names one too, both count and that one is served",
+    ),
     "moderation": Field(Role.KEY, "adds its result to the answer"),
     "parallel_tool_calls": _KEY,
     "plugins": Field(Role.BYPASS, "unless null: OpenRouter's search the web, among others"),

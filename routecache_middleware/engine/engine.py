@@ -335,7 +335,7 @@ class Engine(Judge):
         """Store an entry, under a lease if one is given, and say what became of it; counts."""
         layer = entry.layer
         if layer is Layer.RESULT and len(entry.body) > self.settings.max_result_bytes:
-            self.recorder.discarded(DiscardReason.TOO_LARGE)
+            self.recorder.discarded(DiscardReason.TOO_LARGE, key)
             return _TOO_LARGE
         if not self.is_current(key, entry):  # it could take the place of one that is
             self.recorder.layers[layer].discards += 1
@@ -367,6 +367,8 @@ class Engine(Judge):
             self._wrote(entry, began_s, is_stored=False)
             return False, _name(error)
         self._wrote(entry, began_s, is_stored=is_stored)
+        if is_stored:
+            self.recorder.stored(key)
         counters.writes += is_stored
         counters.discards += not is_stored  # it does not fit, or the lease was lost
         return is_stored, ""

@@ -22,6 +22,7 @@ from routecache_middleware.core.canonical import DoubtfulJSONError, decode
 from routecache_middleware.core.dialect import Dialect, ParsedRequest
 from routecache_middleware.core.explain import Explanation, explain
 from routecache_middleware.core.fingerprint import (
+    NAMESPACE,
     Fingerprint,
     KeyContext,
     fingerprint,
@@ -36,6 +37,10 @@ __all__ = ["Identified", "Identifier", "Several"]
 _MEMO_OVERHEAD_BYTES = 512
 _HASH_BYTES = 96  # a hash of 32 characters as Python holds it, and its place in a tuple
 _MANY = 256  # hashing so many items takes a millisecond or two
+_MOST_ITEMS = 2048  # OpenAI's own limit; so many keep the event loop for less than 5 ms at a time
+_MOST_REPEATED_BYTES = (
+    1_048_576  # of what the items share and each is hashed with; in a millisecond
+)
 _digest = xxhash.xxh3_64_intdigest
 
 
@@ -182,24 +187,36 @@ class Identifier:
                 )
                 for secret in secrets
             ]
-            if parsed.choices > 1 and isinstance(dialect, Batched):
-                items = dialect.split(payload)
-                alone = [
-                    result_hashes(
-                        items,
-                        dialect=dialect,
-                        context=context,
-                        ignored=self._policy.ignored_fields,
-                        secret=secret,
-                    )
-                    for secret in secrets
-                ]
-                return Several(
-                    parsed, hashes[0], tuple(hashes[1:]), asked, alone[0], tuple(alone[1:])
-                )
+            if 1 < parsed.choices <= _MOST_ITEMS and isinstance(dialect, Batched):
+                alone = self._each(dialect, payload, context, len(body))
+                if alone:
+                    return Several(parsed, hashes[0], tuple(hashes[1:]), asked, *alone)
         except DoubtfulJSONError:
             return BypassReason.INVALID_JSON
         return Identified(parsed, hashes[0], tuple(hashes[1:]), asked)
+
+    def _each(
+        self, dialect: Dialect, payload: dict[str, object], context: KeyContext, size: int
+    ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None:
+        """Return the hashes of each item, now and under former secrets; None: it is one entry."""
+        assert isinstance(dialect, Batched)  # noqa: S101 - else there would be no items
+        items = dialect.split(payload)
+        if len(items) == 1:
+            return None
+        hashes: list[tuple[str, ...]] = []
+        for secret in (self._settings.secret, *self._settings.previous_secrets):
+            alone = result_hashes(
+                items,
+                dialect=dialect,
+                context=context,
+                ignored=self._policy.ignored_fields,
+                secret=secret,
+                most_bytes=size + _MOST_REPEATED_BYTES,
+            )
+            if not alone:
+                return None
+            hashes.append(alone)
+        return hashes[0], tuple(hashes[1:])
 
     def _read(
         self, context: KeyContext, body: bytes
@@ -230,10 +247,10 @@ class Identifier:
 
 
 def _within(context: KeyContext, namespace: str) -> KeyContext:
-    """Return the context of a namespace; no header field can have such a name."""
+    """Return the context of a namespace."""
     if not namespace:
         return context
-    held = (b":namespace", namespace.encode("utf-8", "surrogatepass"))
+    held = (NAMESPACE, namespace.encode("utf-8", "surrogatepass"))
     return msgspec.structs.replace(context, headers=(*context.headers, held))
 
 

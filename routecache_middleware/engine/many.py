@@ -31,10 +31,12 @@ class FoundMany(msgspec.Struct, frozen=True):
     Attributes:
         lookup: Of all of them: a hit when each was found, else a miss; it has no entry.
         plans: Of each of them, in order.
+        under: Former keys under which some were found, by the keys that they have now.
     """
 
     lookup: Lookup
     plans: list[Serve | Forward]
+    under: dict[CacheKey, CacheKey] = {}
 
 
 async def lookup_many(
@@ -65,6 +67,7 @@ async def lookup_many(
         lookup = Lookup(_ABSENT, Outcome.ERROR, engine.table.position, span.traceparent)
         return FoundMany(lookup, [_ABSENT] * len(keys))
     plans: list[Serve | Forward] = []
+    under: dict[CacheKey, CacheKey] = {}
     for place, key in enumerate(keys):
         if place % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)
@@ -75,6 +78,7 @@ async def lookup_many(
                 entry = with_tenant(entry, tenant)
                 if engine.is_current(old[place], entry):
                     plan = engine.judge(key, entry, asked)
+                    under[key] = old[place]
         plans.append(plan)
     missed = [plan for plan in plans if isinstance(plan, Forward)]
     found = [plan for plan in plans if isinstance(plan, Serve)]
@@ -95,7 +99,7 @@ async def lookup_many(
                 item_size=sum(len(serve.entry.body) for serve in found),
             )
         )
-    return FoundMany(Lookup(plan, outcome, engine.table.position, span.traceparent), plans)
+    return FoundMany(Lookup(plan, outcome, engine.table.position, span.traceparent), plans, under)
 
 
 async def _read(engine: Engine, keys: Sequence[CacheKey]) -> list[Entry | None]:
@@ -109,11 +113,13 @@ async def _read(engine: Engine, keys: Sequence[CacheKey]) -> list[Entry | None]:
         CoordinatorError: They could not be read.
         ValueError: Another number of entries came than was asked for.
     """
-    step = _KEYS if engine.coordinator.is_shared else max(1, len(keys))
+    step = _KEYS if engine.coordinator.is_shared else _AT_ONCE
     budget, entries = current_budget(), list[Entry | None]()
     for start in range(0, len(keys), step):
-        if start and budget is not None and budget.remaining_s > 0:
-            budget.remaining_s = engine.settings.coordinator_timeout_s
+        if start:
+            await asyncio.sleep(0)
+            if budget is not None and budget.remaining_s > 0:
+                budget.remaining_s = engine.settings.coordinator_timeout_s
         some = keys[start : start + step]
         fetched = await engine.read(some)
         if len(fetched.entries) != len(some):
@@ -129,7 +135,7 @@ async def put_many(
     fitting: list[tuple[CacheKey, Entry]] = []
     for key, entry in entries:
         if len(entry.body) > engine.settings.max_result_bytes:
-            engine.recorder.discarded(DiscardReason.TOO_LARGE)
+            engine.recorder.discarded(DiscardReason.TOO_LARGE, key)
         else:
             fitting.append((key, entry))
     if not fitting:

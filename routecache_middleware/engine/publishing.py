@@ -1,6 +1,7 @@
 """Write live measurements to the load and metadata layers: no spans, once a second at most."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -82,7 +83,9 @@ class LoadPublisher:
             self._is_publishing = True
             self._engine.background.run(self._publish(due))
         if any(load.is_changed or load.in_flight > 0 for _, load in known):
-            self._timer = loop.call_later(_TICK_S, self._tick)
+            # Processes that ticked in step would go on putting back each other's share of a second
+            # ago (see `core.shares`), until the one that always writes first is forgotten.
+            self._timer = loop.call_later(_TICK_S * random.uniform(0.5, 1.5), self._tick)  # noqa: S311
 
     def _known(self) -> list[tuple[str, ModelLoad]]:
         return list(self._engine.load.known().items())

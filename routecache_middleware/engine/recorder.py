@@ -4,11 +4,11 @@ A synchronous counter of a tracing SDK costs 10 µs; these cost 0.1.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, OrderedDict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
-from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.metrics import (
     ENTRY_AGE,
     LOOKUP_DURATION,
@@ -54,6 +54,10 @@ class Waited(StrEnum):
     TIMEOUT = "timeout"
     LEADER_FAILED = "leader_failed"
     """There was nothing to share after all, or whoever waited left."""
+
+
+_REMEMBERED = 1024  # keys whose last answer was not stored
+_MAX_KEY = 512  # characters: there may be names in a key that clients choose
 
 
 class LayerCounters:
@@ -136,6 +140,7 @@ class Recorder:
     """
 
     __slots__ = (
+        "_last_discards",
         "backend_errors",
         "bypass_reasons",
         "discard_reasons",
@@ -177,16 +182,36 @@ class Recorder:
         self.models = Models()
         self.prices: Callable[[], Prices] = _no_prices
         self.sink: MetricSink | None = None
+        self._last_discards: OrderedDict[CacheKey, DiscardReason] = OrderedDict()
 
     def bypassed(self, reason: BypassReason) -> None:
         """A request was forwarded without a lookup."""
         self.layers[Layer.RESULT].bypasses += 1
         self.bypass_reasons[reason.value] += 1
 
-    def discarded(self, reason: DiscardReason) -> None:
-        """An answer was rightly not stored."""
+    def discarded(self, reason: DiscardReason, key: CacheKey | None = None) -> None:
+        """An answer was rightly not stored; ``key``: under which it would have been."""
         self.layers[Layer.RESULT].discards += 1
         self.discard_reasons[reason.value] += 1
+        if key:
+            self.remember(reason, key)
+
+    def remember(self, reason: DiscardReason, key: CacheKey) -> None:
+        """Keep in mind, for explanations only, why the last answer under a key was not stored."""
+        last = self._last_discards
+        last.pop(key, None)
+        if len(key) <= _MAX_KEY:
+            if len(last) >= _REMEMBERED:
+                last.popitem(last=False)
+            last[key] = reason
+
+    def stored(self, key: CacheKey) -> None:
+        """An answer was stored, so there is nothing left to explain."""
+        self._last_discards.pop(key, None)
+
+    def last_discard(self, key: CacheKey) -> DiscardReason | None:
+        """Why the last answer under a key was not stored; None: it was, or that was long ago."""
+        return self._last_discards.get(key)
 
     def found(self, layer: Layer, where: Coordinator, plan: Serve, took_s: float) -> None:
         """A lookup has found something of use. On the way of every hit, so all of it is here."""

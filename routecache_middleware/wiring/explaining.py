@@ -8,21 +8,22 @@ request holds makes it raise, and what a coordinator does not say in time is lef
 from collections.abc import Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from routecache_middleware.core.budget import open_budget
 from routecache_middleware.core.choices import Mode
-from routecache_middleware.core.explanation import (
-    RequestExplanation,
-    shown,
-)
+from routecache_middleware.core.explanation import RequestExplanation, shown
 from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import BypassReason, Entry, MissReason, Outcome
 from routecache_middleware.core.plan import Forward, Proceed, Serve, plan_lookup
 from routecache_middleware.core.reasons import meaning
 from routecache_middleware.core.records import scopes_of, with_tenant
-from routecache_middleware.engine.identify import Identified
+from routecache_middleware.engine.engine import Engine
+from routecache_middleware.engine.identify import Identified, Several
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.comparing import Comparison
 from routecache_middleware.wiring.inspecting import Inspector
+from routecache_middleware.wiring.several import go_together, look_at_inputs
 from routecache_middleware.wiring.understanding import (
     Question,
     Setup,
@@ -37,9 +38,16 @@ __all__ = ["explain"]
 _UNDECIDED = (
     "No routing decision is stored, so the router is asked first; the answer depends on it."
 )
+_UNASKED = (
+    "No routing decision is stored, and the router is not asked where only a stored answer will do."
+)
 _SERVED = "The stored answer is served."
 _SERVED_STALE = "The stored answer is served although it is past its lifetime, and is made anew."
 _REFUSED = "The client takes only a stored answer (only-if-cached), so it gets status 504."
+_TOGETHER = "The stored answers to all {count} inputs are served, put together."
+_SOME = "{known} of {count} inputs have a stored answer; "
+_REST = "the others are asked for."
+_FIXED = "as a header names this body, all are asked for."
 _SHARED = "The answer is being made right now, for another request, which this one would share."
 
 
@@ -65,10 +73,13 @@ def _unless_refused(
 ) -> RequestExplanation:
     """Say of a request that takes only a stored answer that it is not forwarded."""
     is_served = said.outcome in (Outcome.HIT, Outcome.STALE)
-    is_on = setup.engine.mode not in (Mode.SHADOW, Mode.OFF)
-    if is_served or not (is_on and question.directives.only_if_cached):
+    if is_served or not _takes_stored_only(setup.engine, question):
         return said
     return replace(said, outcome=Outcome.MISS, because=f"{said.because} {_REFUSED}")
+
+
+def _takes_stored_only(engine: Engine, question: Question) -> bool:
+    return question.directives.only_if_cached and engine.mode not in (Mode.SHADOW, Mode.OFF)
 
 
 class _Inquiry:
@@ -112,7 +123,8 @@ class _Inquiry:
         )
         plan = self._known.plan
         if isinstance(plan, Proceed) and model is None:
-            reason, because = MissReason.ABSENT, _UNDECIDED
+            is_asked = not _takes_stored_only(self._engine, self._question)
+            reason, because = MissReason.ABSENT, _UNDECIDED if is_asked else _UNASKED
             if is_reused and self._inspector.decision(key, entry) is not None:
                 reason, because = MissReason.INELIGIBLE, meaning(MissReason.INELIGIBLE)
             elif not plan.may_look_up:
@@ -128,6 +140,9 @@ class _Inquiry:
             self._end(Outcome.MISS, MissReason.UNAUTHORISED)
             return
         key = result_key(found.fingerprint.result, model, self._question.tenant)
+        if isinstance(found, Several):
+            await self._look_at_inputs(plan, key, found, model)
+            return
         keys = (key, *self._former_keys(found, model))
         entries = await self._inspector.entries(keys)
         if self._inspector.trouble and plan.may_look_up:
@@ -140,8 +155,45 @@ class _Inquiry:
             self._say(outcome=outcome, reason="", because=because)
             return
         self._look_at_flight(plan, key, found, model)
+        self._look_back(key)
         if self._question.neighbour is None:
             self._say(neighbour=await self._others.nearest())
+
+    async def _look_at_inputs(
+        self, plan: Proceed, key: CacheKey, found: Several, model: str
+    ) -> None:
+        """Look for the answer to each input, as such a request would."""
+        question, asked = self._question, self._known.directives
+        inputs = await look_at_inputs(
+            self._engine,
+            self._inspector,
+            found,
+            asked,
+            model=model,
+            tenant=question.tenant,
+            former_tenants=question.former_tenants,
+        )
+        if self._inspector.trouble and plan.may_look_up:
+            self._end(Outcome.ERROR, BypassReason.COORDINATOR_ERROR)
+            return
+        known, count = len(inputs.served), len(inputs.keys)
+        self._say(inputs=count, known_inputs=known)
+        reason = inputs.reason(plan)
+        if reason is None and await go_together(self._engine, question.dialect, found, inputs):
+            because = _TOGETHER.format(count=count)
+            self._say(outcome=Outcome.HIT, reason="", because=because)
+            return
+        self._end(Outcome.MISS, reason or MissReason.CONVERSION)
+        mark = ""
+        if reason is MissReason.PARTIAL:
+            ends = _FIXED if question.is_fixed else _REST
+            self._say(because=_SOME.format(known=known, count=count) + ends)
+            if not question.is_fixed:
+                mark = "|" + ",".join(map(str, inputs.wanted))
+                if asked.max_age_s is not None or asked.min_fresh_s:
+                    plan = structs.replace(plan, may_share=False)  # others' parts may be older
+        self._look_at_flight(plan, key, found, model, mark)
+        self._look_back(key)
 
     async def _judge(
         self, plan: Proceed, keys: Sequence[CacheKey], entries: Sequence[Entry | None]
@@ -194,9 +246,12 @@ class _Inquiry:
         body = await aside(self._engine, entry.body, render, entry.body, entry.mode, parsed)
         return body is not None
 
-    def _look_at_flight(self, plan: Proceed, key: CacheKey, found: Identified, model: str) -> None:
+    def _look_at_flight(
+        self, plan: Proceed, key: CacheKey, found: Identified, model: str, mark: str = ""
+    ) -> None:
+        """See whether the answer is being made; ``mark``: which inputs are asked for."""
         engine = self._engine
-        flight = f"{key}|{found.parsed.shape}"
+        flight = f"{key}|{found.parsed.shape}{mark}"
         live = engine.live.find(flight)
         if live is None:
             return
@@ -206,6 +261,12 @@ class _Inquiry:
         is_alone = engine.live.is_parallel(flight, engine.clock.monotonic_s())
         if plan.may_share and is_joinable and not is_alone:
             self._say(outcome=Outcome.COALESCED, because=_SHARED)
+
+    def _look_back(self, key: CacheKey) -> None:
+        """Say why the last answer was not stored, if this process has seen that."""
+        reason = self._engine.recorder.last_discard(key)
+        if reason is not None:
+            self._say(last_discard=reason.value, discarded_because=meaning(reason))
 
     def _former_keys(self, found: Identified, model: str) -> list[CacheKey]:
         pairs = zip(found.former, self._question.former_tenants, strict=True)

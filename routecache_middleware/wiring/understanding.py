@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from routecache_middleware.core.body_directives import (
     BODY_FIELD,
-    BodyDirectives,
     asked_ttl_s,
     has_asked,
     with_body,
@@ -26,9 +25,8 @@ from routecache_middleware.core.explanation import (
     shown_all,
 )
 from routecache_middleware.core.fingerprint import KeyContext
-from routecache_middleware.core.freshness import lifetime_s
 from routecache_middleware.core.models import BypassReason, Outcome
-from routecache_middleware.core.overrides import RequestPolicy, with_verdict
+from routecache_middleware.core.overrides import RequestPolicy
 from routecache_middleware.core.plan import Bypass, Proceed, plan_request
 from routecache_middleware.core.reasons import meaning
 from routecache_middleware.core.request import LLMRequest
@@ -68,6 +66,7 @@ class Question:
 
     Attributes:
         dialect: Its API.
+        path: Its path as it came; that in ``context`` may leave the model out.
         context: What counts in its key besides the body.
         body: Its body.
         tenant: Whose answers it may see; empty: nobody's.
@@ -78,12 +77,14 @@ class Question:
         unreadable: Why its head makes the body unreadable, or None.
         refusal: Why its head forbids caching, or None.
         is_signed: A header vouches for the bytes of the body.
+        is_fixed: The app must not get another body than this one.
         is_accepted: The app would let it in, as far as is known.
         neighbour: The body of another request, to be compared with it, or None.
         is_full: Show whole hashes, and the tenant as it is.
     """
 
     dialect: Dialect
+    path: str
     context: KeyContext
     body: bytes
     tenant: str
@@ -94,6 +95,7 @@ class Question:
     unreadable: BypassReason | None = None
     refusal: BypassReason | None = None
     is_signed: bool = False
+    is_fixed: bool = False
     is_accepted: bool = True
     neighbour: bytes | None = None
     is_full: bool = False
@@ -143,8 +145,13 @@ async def understand(setup: Setup, question: Question) -> Understood | RequestEx
     parts = await aside(engine, question.body, _parts, identifier, question)
     asked = found.asked
     directives = with_body(question.directives, asked)
-    rules = _rules(engine, question, found)
-    plan = _plan(engine, found, directives, rules) if early is None else Bypass(early)
+    plan: Proceed | Bypass
+    if early is None:
+        rules = _rules(engine, question, found)
+        plan = _plan(engine, found, directives, rules)
+        ttl_s = rules.lifetime_s(engine.settings, asked_ttl_s(question.asked_ttl_s, asked))
+    else:  # nobody asks the policy then
+        plan, ttl_s = Bypass(early), 0.0
     said = _of_body(_of_head(engine, question), found, parts, is_full=question.is_full)
     may = plan if isinstance(plan, Proceed) else _NOTHING
     said = replace(
@@ -155,7 +162,7 @@ async def understand(setup: Setup, question: Question) -> Understood | RequestEx
         stores=may.may_store,
         shares=may.may_share,
         converts=may.may_convert,
-        ttl_s=_ttl_s(engine, question, asked, rules) if may.may_store else 0.0,
+        ttl_s=ttl_s if may.may_store else 0.0,
     )
     if isinstance(plan, Bypass):
         said = bypassed(said, plan.reason)
@@ -176,26 +183,29 @@ async def aside(engine: Engine, body: bytes, do: Callable[..., T], *given: objec
 
 def _rules(engine: Engine, question: Question, found: Identified) -> RequestPolicy:
     """Return the policy that holds for a request. All of an explanation goes by this."""
-    path = question.context.path
-    held = engine.policies.for_request(found.parsed.model, path)
-    if held.policy.decide is not None:
-        request = LLMRequest(
-            model=found.parsed.model,
-            dialect=question.dialect.name,
-            path=path,
-            mode=found.parsed.mode,
-            query_hash=found.fingerprint.decision,
-            tenant=question.tenant,
-            body=_forwarded(question, found),
-        )
-        try:
-            held = with_verdict(held, held.policy.decide(request))
-        except Exception:  # noqa: BLE001 - the callable is the user's: as for a request
-            held = held._replace(is_cached=False)
-    ttl_s, asked = question.asked_ttl_s, found.asked
-    if held.policy.opt_in and not has_asked(asked_ttl_s(ttl_s, asked), asked):
-        held = held._replace(is_cached=False)
-    return held
+    return engine.policies.decided(
+        found.parsed.model,
+        question.path,
+        lambda: _shown(question, found),
+        has_asked=has_asked(asked_ttl_s(question.asked_ttl_s, found.asked), found.asked),
+        warn=_say_nothing,
+    )
+
+
+def _say_nothing(*_: object) -> None:
+    """The log is for requests."""
+
+
+def _shown(question: Question, found: Identified) -> LLMRequest:
+    return LLMRequest(
+        model=found.parsed.model,
+        dialect=question.dialect.name,
+        path=question.path,
+        mode=found.parsed.mode,
+        query_hash=found.fingerprint.decision,
+        tenant=question.tenant,
+        body=_forwarded(question, found),
+    )
 
 
 def _forwarded(question: Question, found: Identified) -> bytes:
@@ -235,14 +245,6 @@ def _plan(
         return Bypass(BypassReason.POLICY)
     settings = engine.settings
     return plan_request(found.parsed, directives, settings, rules.policy, engine.mode)
-
-
-def _ttl_s(
-    engine: Engine, question: Question, asked: BodyDirectives | None, rules: RequestPolicy
-) -> float:
-    asked_s = asked_ttl_s(question.asked_ttl_s, asked)
-    default_s = engine.settings.result_ttl_s if rules.ttl_s is None else rules.ttl_s
-    return lifetime_s(default_s, asked_s, most_s=engine.settings.max_client_ttl_s)
 
 
 def _of_head(engine: Engine, question: Question) -> RequestExplanation:

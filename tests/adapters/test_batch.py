@@ -241,7 +241,10 @@ async def test_a_body_that_a_header_speaks_of_is_not_changed(gateway: Gateway, n
     await embed(mw, "a")
     got = await embed(mw, ["a", "b"], (name, b"x"))
     assert app.bodies[1] == ask(["a", "b"])
-    assert (got.outcome, got.get("cache-status")) == ("MISS", "routecache; fwd=partial")
+    assert (got.outcome, got.get("cache-status")) == (
+        "MISS",
+        "routecache; fwd=miss; detail=partial",
+    )
     assert (await embed(mw, ["b", "a"], (name, b"x"))).outcome == "HIT"
 
 

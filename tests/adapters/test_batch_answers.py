@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 
+from routecache_middleware import CachePolicy
 from routecache_middleware.adapters.asgi.types import Message
+from routecache_middleware.core.dialect import Judgement
+from routecache_middleware.core.override import Override
 from routecache_middleware.dialects.openai_embeddings import OpenAIEmbeddings
 from tests.adapters.conftest import Gateway
 from tests.support.apps import JSON_HEADERS, json_answer
 from tests.support.asgi import Client, Response, fetch
 from tests.support.embeddings import PATH, EmbeddingApp, ask, embeddings
+
+NOT_JOINED = "routecache; fwd=miss; detail=partial"
 
 Json = dict[str, Any]
 Script = Sequence[Message] | Callable[[Json], Json]
@@ -79,7 +84,7 @@ async def test_what_cannot_be_joined_costs_a_second_call_and_nothing_else(
     assert app.bodies[2] == ask(["a", "c", "b"])
     assert (got.status, json.loads(got.body)) == (200, embeddings(["a", "c", "b"]))
     assert (got.is_complete, len(got.starts), got.get("age")) == (True, 1, None)
-    assert (got.outcome, got.get("cache-status")) == ("MISS", "routecache; fwd=partial")
+    assert (got.outcome, got.get("cache-status")) == ("MISS", NOT_JOINED)
     assert (await embed(mw, ["b", "c", "a"])).outcome == "HIT"
     assert mw.cache.stats().result.misses == 2
 
@@ -103,7 +108,7 @@ async def test_an_error_is_passed_on_as_it_is(gateway: Gateway, status: int) -> 
     app.answers[1] = pieces
     got = await embed(mw, ["a", "c"])
     assert (got.status, got.body) == (status, pieces[1]["body"])
-    assert (got.get("cache-status"), got.get("age")) == ("routecache; fwd=partial", None)
+    assert (got.get("cache-status"), got.get("age")) == (NOT_JOINED, None)
     assert len(app.asked) == 2
     assert mw.cache.stats().result.writes == 2
     load = await mw.cache.get_load_metrics("e")
@@ -140,6 +145,81 @@ async def test_messages_that_we_do_not_know_pass(gateway: Gateway) -> None:
     got = await embed(mw, ["a", "c"])
     kinds = [message["type"].rpartition(".")[2] for message in got.messages]
     assert kinds == ["debug", "start", "body", "debug"]
+    assert json.loads(got.body) == embeddings(["a", "c"])
+
+
+async def test_trailers_of_the_rest_are_not_sent_before_a_head(gateway: Gateway) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, "b")
+    body = json.dumps({"data": [{"embedding": [1.0], "index": 0}], "model": "e-1"}).encode()
+    app.answers[1] = [
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": JSON_HEADERS,
+            "trailers": True,
+        },
+        {"type": "http.response.body", "body": body, "more_body": False},
+        {"type": "http.response.trailers", "headers": [(b"x", b"y")], "more_trailers": False},
+    ]
+    got = await embed(mw, ["a", "b"])
+    assert got.messages[0]["type"] == "http.response.start"
+
+
+def trailing(status: int, *, is_told: bool) -> list[Message]:
+    """An answer with trailers, of which its head says so or not."""
+    start, end, trailers = with_trailers(body_of("c"))
+    headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+    return [{**start, "status": status, "headers": headers, "trailers": is_told}, end, trailers]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_trailers_of_an_answer_that_is_not_passed_on_are_not_either(
+    gateway: Gateway, status: int
+) -> None:
+    """They would come before any head; the whole answer has none."""
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    app.answers[1] = trailing(status, is_told=True)
+    got = await embed(mw, ["a", "c"])
+    kinds = [message["type"].rpartition(".")[2] for message in got.messages]
+    assert (kinds, len(app.asked)) == (["start", "body"], 3)
+    assert json.loads(got.body) == embeddings(["a", "c"])
+
+
+async def test_trailers_that_nobody_announced_are_not_those_of_a_joined_answer(
+    gateway: Gateway,
+) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    app.answers[1] = trailing(200, is_told=False)
+    got = await embed(mw, ["a", "c"])
+    kinds = [message["type"].rpartition(".")[2] for message in got.messages]
+    assert (kinds, len(app.asked)) == (["start", "body"], 2)
+    assert json.loads(got.body) == embeddings(["a", "c"])
+
+
+async def test_trailers_of_an_error_are_passed_on_with_it(gateway: Gateway) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    app.answers[1] = trailing(503, is_told=True)
+    got = await embed(mw, ["a", "c"])
+    kinds = [message["type"].rpartition(".")[2] for message in got.messages]
+    assert (got.status, kinds) == (503, ["start", "body", "trailers"])
+
+
+async def test_an_answer_that_goes_on_after_its_end_is_joined_once(gateway: Gateway) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app)
+    await embed(mw, ["a", "b"])
+    answer = json_answer(body_of("c"))
+    app.answers[1] = [*answer, *answer]
+    got = await embed(mw, ["a", "c"])
+    assert (len(got.starts), len(got.bodies), len(app.asked)) == (1, 1, 2)
     assert json.loads(got.body) == embeddings(["a", "c"])
 
 
@@ -272,6 +352,23 @@ async def test_a_fault_of_ours_fails_no_request(
     assert app.asked[-1] == ["a", "c", "d"]
     got = await embed(mw, ["a", "b"])
     assert json.loads(got.body) == embeddings(["a", "b"])
+
+
+@pytest.mark.parametrize("allowed", [None, "odd"])
+async def test_what_may_be_joined_is_for_the_policy_of_the_request_to_say(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, allowed: str | None
+) -> None:
+    """What may not be stored is not joined either; another dialect has finish reasons."""
+    override = Override(models=frozenset({"e"}), finish_reasons=frozenset({allowed or "stop"}))
+    app = EmbeddingApp()
+    mw = gateway(app, policy=CachePolicy(overrides=(override,)))
+    await embed(mw, ["a", "b"])
+    judgement = Judgement(finish_reasons=("odd",))
+    monkeypatch.setattr(OpenAIEmbeddings, "judge", lambda *_: judgement)
+    got = await embed(mw, ["a", "c"])
+    assert json.loads(got.body) == embeddings(["a", "c"])
+    assert app.asked[1:] == ([["c"]] if allowed else [["c"], ["a", "c"]])
+    assert (await embed(mw, "c")).outcome == ("HIT" if allowed else "MISS")
 
 
 async def test_an_answer_that_a_dialect_cannot_take_apart_is_asked_for_anew(

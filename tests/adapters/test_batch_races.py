@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,15 @@ import pytest
 from msgspec import structs
 
 from routecache_middleware import RouteCache, RouteCacheMiddleware, Settings
+from routecache_middleware.adapters.asgi import batch
+from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.coordinators.guarded import GuardedCoordinator
 from routecache_middleware.core.keys import CacheKey, Layer, parse_key
 from routecache_middleware.core.models import Position
 from routecache_middleware.core.ports import Fetched
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
+from tests.support.apps import json_answer
 from tests.support.asgi import KEY, Client, Response, fetch, settle
 from tests.support.embeddings import PATH, EmbeddingApp, ask, embeddings
 from tests.support.faulty import FaultyCoordinator
@@ -242,6 +245,58 @@ async def test_background_work_of_the_app_does_not_hold_up_the_answer(gateway: G
     await asking.end()
 
 
+async def test_what_was_joined_is_given_back_before_the_app_s_background_work(
+    gateway: Gateway,
+) -> None:
+    done = asyncio.Event()
+    app = EmbeddingApp()
+
+    async def with_background(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if len(app.asked) > 1:
+            await done.wait()
+
+    mw = gateway(with_background)
+    await embed(mw, "b")
+    client = Client(mw, ask(["a", "b"]), path=PATH).start()
+    await settle()
+    assert client.response.is_complete
+    used = mw.cache.engine.captures.used
+    done.set()
+    await client.end()
+    assert used == 0
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+async def test_no_part_is_held_any_longer_than_it_is_needed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
+) -> None:
+    """Neither what was known nor what was answered: the request may go on for hours."""
+    app, may_end, made = EmbeddingApp(), asyncio.Event(), []
+
+    class Watched(Items):
+        def __post_init__(self) -> None:
+            made.append(self)
+
+    async def with_background(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+        if len(app.asked) == 2:
+            await may_end.wait()
+
+    monkeypatch.setattr(batch, "Items", Watched)
+    mw = gateway(with_background)
+    await embed(mw, "b")
+    if not is_used:
+        app.answers[1] = json_answer(b"{}", status=400)
+    asking = client(mw, ["a", "b"])
+    await settle()
+    (items,) = made
+    assert (items.known, items.fresh or {}) == ({}, {})
+    assert mw.cache.engine.captures.used == 0
+    may_end.set()
+    assert json.loads((await asking.end()).body) == embeddings(["a", "b"])
+
+
 # Invalidation.
 
 
@@ -274,6 +329,73 @@ async def test_no_list_that_was_begun_before_an_invalidation_is_joined(gateway: 
     app.go_on(2)
     await first.end()
     await second.end()
+
+
+async def test_a_part_that_is_invalidated_under_its_former_key_is_not_served(
+    gateway: Gateway,
+) -> None:
+    """Whoever has the former secret still names it so."""
+    app, secret = EmbeddingApp(), b"1" * 16
+    old = gateway(app, secret=secret)
+    await embed(old, "b")
+    ((key, _),) = await old.cache.engine.coordinator.sample(Layer.RESULT, 9)
+    new = gateway(app, secret=b"2" * 16, previous_secrets=(secret,))
+    new.cache.engine.coordinator = old.cache.engine.coordinator
+    app.is_gated = True
+    asking = client(new, ["a", "b"])
+    await settle()
+    _, tenant, query_hash, model = parse_key(key)
+    await new.cache.invalidate_query_result(query_hash, model, tenant=tenant)
+    app.go_on(2)
+    await asking.end()
+    assert app.asked == [["b"], ["a"], ["a", "b"]]
+
+
+def during_the_next_work_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]
+) -> None:
+    honest, is_next = asyncio.to_thread, True
+
+    async def to_thread(work: Callable[..., object], *args: object) -> object:
+        nonlocal is_next
+        done = await honest(work, *args)
+        if is_next:
+            is_next = False
+            await happens()
+        return done
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+
+
+async def test_a_part_that_is_invalidated_while_a_hit_is_put_together_is_not_served(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app, hash_in_thread_bytes=100)
+    await embed(mw, ["a", "b"])
+    await mw.cache.engine.background.drain(5)
+    during_the_next_work_in_a_thread(monkeypatch, lambda: mw.cache.invalidate_model("e"))
+    got = await embed(mw, ["b", "a"])
+    assert got.get("cache-status") == "routecache; fwd=miss; detail=invalidated"
+    assert app.asked == [["a", "b"], ["b", "a"]]
+    await mw.cache.engine.background.drain(5)
+    assert (await embed(mw, "a")).outcome == "MISS"  # captured before the invalidation
+
+
+async def test_a_part_that_is_invalidated_while_it_is_joined_is_not_served(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = EmbeddingApp()
+    mw = gateway(app, hash_in_thread_bytes=100)
+    await gated(mw, app, ["a", "b"])
+    await mw.cache.engine.background.drain(5)
+    asking = client(mw, ["a", "c"])
+    await app.until_asked(2)
+    during_the_next_work_in_a_thread(monkeypatch, lambda: mw.cache.invalidate_model("e"))
+    app.go_on(2)
+    got = await asking.end()
+    assert json.loads(got.body) == embeddings(["a", "c"])
+    assert app.asked[1:] == [["c"], ["a", "c"]]
 
 
 async def parts_of_key(gateway: Gateway, item: str) -> tuple[str, str, str]:

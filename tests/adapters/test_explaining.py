@@ -1,5 +1,6 @@
 """What would become of a request, and why: said without doing it (issue 5.3)."""
 
+import json
 from typing import Any
 
 import pytest
@@ -239,3 +240,47 @@ async def test_a_call_under_way_would_be_shared(gateway: Gateway, clock: FakeClo
     await app.call.step(2)
     await leader.end()
     assert not (await why(mw)).is_under_way
+
+
+async def test_explain_knows_the_path_that_overrides_are_for(gateway: Gateway) -> None:
+    policy = CachePolicy(
+        overrides=(Override(paths=frozenset({"*:streamGenerateContent"}), is_cached=False),)
+    )
+    mw = gateway(policy=policy)
+    body = json.dumps({"contents": [{"parts": [{"text": "q"}]}]}).encode()
+    path = "/v1beta/models/g:streamGenerateContent"
+    got = await fetch(mw, body, path=path, query_string=b"alt=sse")
+    assert got.get("cache-status") == "routecache; fwd=bypass; detail=policy"
+    said = await mw.explain(path=path, body=body, query_string=b"alt=sse", headers=dict([KEY]))
+    assert (said.outcome, said.reason) == ("bypass", "policy")
+
+
+@pytest.mark.parametrize(
+    "path", ["/x/openai/deployments/d/chat/completions", "/v1/chat/completions"]
+)
+async def test_a_callable_is_shown_the_same_when_a_request_is_explained(
+    gateway: Gateway, path: str
+) -> None:
+    shown: list[LLMRequest] = []
+    mw = gateway(policy=CachePolicy(decide=shown.append))
+    body = ask(cache={"ttl": 5})
+    await fetch(mw, body, path=path)
+    await mw.explain(path=path, body=body, headers=[KEY])
+    assert [request.path for request in shown] == [path, path]
+    assert shown[0] == shown[1]
+
+
+async def test_for_only_if_cached_the_router_is_not_asked(gateway: Gateway) -> None:
+    asked: list[LLMRequest] = []
+
+    async def router(request: LLMRequest) -> str:
+        asked.append(request)
+        return "small"
+
+    mw = gateway(router=router)
+    headers = [KEY, (b"cache-control", b"only-if-cached")]
+    said = await why(mw, headers=headers)
+    assert (await fetch(mw, headers=headers)).status == 504
+    assert asked == []
+    assert "the router is not asked where only" in said.because
+    assert "the router is asked first" in (await why(mw)).because

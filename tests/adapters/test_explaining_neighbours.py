@@ -38,6 +38,7 @@ def asking(fields: dict[str, object]) -> bytes:
         ({"messages": [{"role": "user", "content": "bye"}]}, ("messages[0]",)),
         ({"model": "n"}, ("model",)),
         ({"n": 2, "seed": 1}, ("n", "seed")),
+        ({"cache": {"namespace": "blue"}}, ("cache.namespace",)),
     ],
 )
 async def test_on_a_miss_the_field_that_made_it_one_is_named(

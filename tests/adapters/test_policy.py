@@ -1,6 +1,7 @@
 """Which requests are cached at all, and for how long: overrides, a callable, who asked for it."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from routecache_middleware.core.override import Override
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer
-from tests.support.asgi import KEY, fetch
+from tests.support.asgi import KEY, PATH, fetch
 from tests.support.chat import ask, completion
 
 Decide = Callable[[LLMRequest], Any]
@@ -29,6 +30,14 @@ async def test_a_model_is_not_cached(gateway: Gateway) -> None:
         assert got.get("cache-status") == BYPASSED
     await fetch(cached, ask(model="other"))
     assert (await fetch(cached, ask(model="other"))).outcome == "HIT"
+
+
+async def test_no_model_name_holds_up_the_loop(gateway: Gateway) -> None:
+    policy = CachePolicy(overrides=(Override(models=frozenset({"*gpt*mini"}), ttl_s=5.0),))
+    mw = gateway(policy=policy)
+    began = time.perf_counter()
+    await fetch(mw, ask(model="gpt" * 20_000))
+    assert time.perf_counter() - began < 0.1
 
 
 async def test_a_path_has_its_own_lifetime(gateway: Gateway, clock: FakeClock) -> None:
@@ -108,6 +117,81 @@ async def test_a_callable_that_fails_costs_the_cache_only(
     assert len(caplog.records) == 1
     assert "decide" in caplog.text
     assert "secret" not in caplog.text
+
+
+async def test_each_kind_of_failure_is_logged_once_with_its_remedy(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kind and place, never the text; and what a wrong answer would have to be."""
+    answers: list[Any] = [KeyError("sk-secret"), "sk-secret", ValueError("x"), -3, KeyError("y")]
+
+    def decide(_: LLMRequest) -> Any:
+        answer = answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cached = gateway(policy=CachePolicy(decide=decide))
+    with caplog.at_level(logging.WARNING):
+        while answers:
+            for _ in range(3):
+                assert (await fetch(cached)).get("cache-status") == BYPASSED
+            answers.pop(0)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    first, second, third = said
+    assert "the policy's decide failed with KeyError at " in first
+    assert first.endswith("let it return None for what it cannot judge")
+    assert (
+        "decide failed: it returned a str; it has to return None, True, False, or how many seconds"
+        in second
+    )
+    assert "failed with ValueError" in third
+    assert "secret" not in caplog.text
+
+
+async def test_kinds_that_are_made_up_do_not_fill_the_log(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = 0
+
+    def decide(_: LLMRequest) -> bool:
+        nonlocal number
+        number += 1
+        raise type(f"Error{number}", (Exception,), {})
+
+    cached = gateway(policy=CachePolicy(decide=decide))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            await fetch(cached)
+    assert len(caplog.records) == 64
+
+
+@pytest.mark.parametrize(
+    ("verdict", "asked", "lifetime_s"),
+    [
+        (None, 900, 900),
+        (30, 900, 30),
+        (30, 5, 5),
+        (900, 1200, 900),
+        (900, None, 900),
+        (30, None, 30),
+    ],
+)
+async def test_what_a_callable_grants_no_client_exceeds(
+    gateway: Gateway, clock: FakeClock, verdict: object, asked: int | None, lifetime_s: int
+) -> None:
+    """``max_client_ttl_s`` is for requests that nobody was asked about."""
+    policy = CachePolicy(decide=lambda _: verdict)  # type: ignore[arg-type, return-value]
+    cached = gateway(policy=policy, result_ttl_s=60.0, max_client_ttl_s=1000.0)
+    wish = [] if asked is None else [(b"routecache-ttl", b"%d" % asked)]
+    said = await cached.explain(path=PATH, body=ask(), headers=[KEY, *wish])
+    assert said.ttl_s == lifetime_s
+    await fetch(cached, headers=[KEY, *wish])
+    clock.advance(lifetime_s - 1)
+    assert (await fetch(cached)).outcome == "HIT"
+    clock.advance(1)
+    assert (await fetch(cached)).outcome == "MISS"
 
 
 async def test_a_hit_is_judged_as_well(gateway: Gateway) -> None:

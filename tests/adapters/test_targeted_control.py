@@ -58,8 +58,10 @@ async def test_it_counts_instead_of_what_the_client_asks_for(
     assert (await fetch(cached)).outcome == "HIT"
 
 
-async def test_no_store_is_neither_kept_nor_shared(gateway: Gateway) -> None:
-    app = ScriptedApp(saying(b"no-store"), is_stepped=True)
+@pytest.mark.parametrize("value", [b"no-store", b"No-Store", b"no-cache, max-age=60"])
+async def test_no_store_is_neither_kept_nor_shared(gateway: Gateway, value: bytes) -> None:
+    """Nor is ``no-cache``: it asks for a validation that nothing here can do."""
+    app = ScriptedApp(saying(value), is_stepped=True)
     cached = gateway(app)
     pair = [Client(cached).start() for _ in range(2)]
     await settle()

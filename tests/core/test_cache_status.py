@@ -66,6 +66,11 @@ def test_a_miss_says_why_it_was_forwarded(
     assert parsed(cache_status.forwarded(reason)) == expected
 
 
+def test_parts_that_were_there_and_are_not_in_the_answer_are_a_detail() -> None:
+    """RFC 9211 section 2.8: what is answered does not come from the cache, not even in part."""
+    assert parsed(cache_status.unjoined()) == {"fwd": "miss", "detail": "partial"}
+
+
 def test_every_miss_reason_has_its_value() -> None:
     for reason in MissReason:
         assert parsed(cache_status.forwarded(reason))["fwd"] in {

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from routecache_middleware.core.choices import DecisionScope
 from routecache_middleware.core.explain import Explanation, difference, explain
-from routecache_middleware.core.fingerprint import KeyContext, fingerprint
+from routecache_middleware.core.fingerprint import NAMESPACE, KeyContext, fingerprint
 from routecache_middleware.dialects.openai_chat import OpenAIChat
 
 DIALECT = OpenAIChat()
@@ -66,6 +66,18 @@ def test_what_counted_is_named_and_no_value_is_shown() -> None:
     shown = repr(found) + json.dumps(dict(found.digests))
     for value in ("sk-secret", "be kind", 'gpt"'):
         assert value not in shown
+
+
+def test_a_namespace_has_the_name_that_clients_give_it() -> None:
+    """It is kept among the headers, where clients would look for it in vain."""
+    named = [(*CONTEXT.headers, (NAMESPACE, name)) for name in (b"blue", b"red")]
+    blue, red = (explained(context=replace(CONTEXT, headers=headers)) for headers in named)
+    assert blue.context == (*explained().context, "cache.namespace")
+    assert not any("header.:" in name for name in blue.digests)
+    for one, other in ((blue, red), (blue, explained()), (explained(), red)):
+        assert difference(one, other) == ("cache.namespace",)
+    alone = replace(CONTEXT, headers=((NAMESPACE, b"blue"),))
+    assert "context.headers" not in explained(context=alone).digests
 
 
 @pytest.mark.parametrize(

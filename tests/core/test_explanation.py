@@ -144,6 +144,12 @@ ANSWER = StoredAnswer.of(ENTRY, is_current=True, now_s=1002.0)
         ),
         (
             RequestExplanation(
+                outcome=Outcome.MISS, last_discard="empty", discarded_because="It says nothing."
+            ),
+            "miss\nlast answer not stored (empty): It says nothing.",
+        ),
+        (
+            RequestExplanation(
                 outcome=Outcome.MISS,
                 reason="absent",
                 because="Nothing is there.",

@@ -8,6 +8,7 @@ from routecache_middleware.core.keys import (
     CacheKey,
     KeyParts,
     Layer,
+    _escaped,
     escape,
     model_key,
     parse_key,
@@ -95,3 +96,14 @@ def test_a_surrogate_pair_is_not_the_character_it_stands_for() -> None:
 def test_what_is_not_a_key_of_ours_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=r"key|Layer|decode"):
         parse_key(key)
+
+
+def test_what_is_remembered_of_names_is_bounded_in_number_and_in_length() -> None:
+    """Clients choose names of models, up to a megabyte of them."""
+    for number in range(5000):
+        assert escape(f"model:{number}") == f"model%3A{number}"
+    assert 0 < len(_escaped) <= 4096
+    long = ":" * 257
+    assert escape(long) == escape(long) == "%3A" * 257
+    assert long not in _escaped
+    assert "model:4999" in _escaped

@@ -226,7 +226,11 @@ def test_a_hit_and_a_forward_exclude_each_other(reason: MissReason | BypassReaso
         (b"no-store, something", ResponseDirectives(no_store=True)),  # unknown ones are ignored
         (b"max-age=60,", None),  # not a dictionary: as if it were not there
         (b"", None),  # empty: likewise
-        (b"Max-Age=60", None),  # keys of a dictionary are in lower case
+        # Keys of a dictionary are in lower case, but directives are in any: RFC 9111 section 5.2.
+        (b"Max-Age=60", ResponseDirectives(max_age_s=60)),
+        (b"No-Store", ResponseDirectives(no_store=True)),
+        (b"no-cache", ResponseDirectives(no_store=True)),  # 5.2.2.4: nothing validates here
+        (b"max-age=60, s-maxage=5", ResponseDirectives(max_age_s=5)),  # 5.2.2.10
     ],
 )
 def test_targeted_fields(text: bytes, expected: ResponseDirectives | None) -> None:

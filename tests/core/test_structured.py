@@ -93,6 +93,15 @@ def test_dictionaries_are_read() -> None:
     assert parse_dictionary(b"  ") == {}
 
 
+def test_keys_may_be_taken_in_any_case() -> None:
+    assert parse_dictionary(b"A=1, b;C=D, *X, a=2", folds_case=True) == {
+        "a": 2,
+        "b": True,
+        "*x": True,
+    }
+    assert parse_dictionary(b"A=1", folds_case=False) is None
+
+
 @pytest.mark.parametrize(
     "text", [*MEMBERS, b" \t", b"a,", b"a ,\tb", b"a,,b", b"a\t", b" a ", b"a;b"]
 )

@@ -92,6 +92,29 @@ def test_one_input_is_the_same_alone_and_in_a_list() -> None:
     assert key_of(request([1, 2])) != key_of(request([[1], [2]]))
 
 
+def test_with_an_unknown_field_nothing_is_taken_for_the_same() -> None:
+    """Not the form, nor one input and a list of it, nor that the inputs are apart."""
+    keys = [
+        key_of(request(value, unheard_of=1, **form))
+        for value in ("a", ["a"], ["a", "b"])
+        for form in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"})
+    ]
+    assert len(set(keys)) == len(keys)
+    payload = request(["a", "b"], unheard_of=None)
+    assert DIALECT.split(payload) == [payload]
+    assert key_of(request("a", unheard_of=1, user="u")) == keys[0]
+
+
+def test_fields_about_the_request_count_and_leave_the_inputs_apart() -> None:
+    payload = request(["a", "b"], metadata={"a": 1}, priority=1, tags=["x"], user="u")
+    assert [part["input"] for part in DIALECT.split(payload)] == ["a", "b"]
+    for name in ("metadata", "priority", "safety_identifier", "service_tier", "tags"):
+        assert key_of(request(**{name: 1})) != key_of(request())
+        assert key_of(request(["hello"], **{name: 1}, encoding_format="base64")) == key_of(
+            request(**{name: 1})
+        )
+
+
 def test_each_input_has_the_key_that_it_has_alone() -> None:
     assert isinstance(DIALECT, Batched)
     payload = request(["a", [1, 2], "b"], dimensions=8)

@@ -155,9 +155,9 @@ async def test_recent_requests_are_those_remembered_the_latest_first() -> None:
     ]
 
 
-async def several(made: Identifier, value: list[object]) -> Identified:
+async def several(made: Identifier, value: list[object], **fields: Any) -> Identified:
     context = KeyContext("openai.embeddings", "", "/v1/embeddings", b"", ())
-    body = embeddings.ask(value)
+    body = embeddings.ask(value, **fields)
     found = await made.identify(OpenAIEmbeddings(), context, body)
     assert isinstance(found, Identified)
     return found
@@ -188,6 +188,31 @@ async def test_many_items_hash_alike_in_a_thread(monkeypatch: pytest.MonkeyPatch
     assert (len(set(found.items)), len(threads)) == (400, 1)
     await identified(identifier(), ask("," * 400))
     assert len(threads) == 1  # other APIs have no items
+
+
+async def test_more_items_than_an_api_takes_are_one_entry() -> None:
+    """Each costs the event loop 2 µs, which it has to find in one go."""
+    many: list[object] = [str(number) for number in range(2049)]
+    assert isinstance(await several(identifier(), many[:2048]), Several)
+    whole = await several(identifier(), many)
+    assert (type(whole), whole.parsed.choices) == (Identified, 2049)
+
+
+async def test_items_that_share_too_much_are_one_entry() -> None:
+    """Each is hashed with all that they share: 2,048 with 512 bytes of it are the most."""
+    many: list[object] = [str(number) for number in range(100)]
+    made = identifier(previous_secrets=(b"2" * 16,))
+    shared = await several(made, many, metadata="x" * 10_000)
+    assert isinstance(shared, Several)
+    assert len(shared.former_items[0]) == 100
+    assert type(await several(made, many, metadata="x" * 11_000)) is Identified
+    # Long items are not taken for what they share.
+    assert isinstance(await several(made, ["x" * 300_000, "y" * 300_000, "z"]), Several)
+
+
+async def test_a_list_with_a_field_that_is_not_known_is_one_entry() -> None:
+    found = await several(identifier(), ["a", "b"], late_chunking=True)
+    assert (type(found), found.parsed.choices) == (Identified, 2)
 
 
 async def test_the_hashes_of_items_count_as_memory() -> None:

@@ -206,6 +206,29 @@ async def test_two_that_write_at_once_lose_at_most_a_second(fleet: _Fleet) -> No
     assert load.in_flight == 2
 
 
+async def test_processes_that_begin_together_do_not_go_on_in_step(fleet: _Fleet) -> None:
+    """Of two that keep step, the one that writes first is lost again and again, then forgotten."""
+    caches = [fleet.process() for _ in range(16)]
+    publishers = [LoadPublisher(cache.engine) for cache in caches]
+    for cache, publisher in zip(caches, publishers, strict=True):
+        cache.engine.load.started("m")
+        publisher.watch()
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    together = [publisher._timer for publisher in publishers]
+
+    async def have_ticked() -> bool:
+        pairs = zip(publishers, together, strict=True)
+        return all(publisher._timer is not begun for publisher, begun in pairs)
+
+    await _soon(have_ticked)
+    due_s = [publisher._timer.when() - begun_s for publisher in publishers if publisher._timer]
+    assert len(due_s) == 16
+    assert max(due_s) - min(due_s) > 0.05  # of a writing that takes some milliseconds
+    for publisher in publishers:
+        await publisher.aclose()
+
+
 async def test_invalidation_of_the_model_forgets_what_others_have_measured(fleet: _Fleet) -> None:
     cache, other = fleet.process(), fleet.process()
     for one in (cache, other):

@@ -8,7 +8,7 @@ whole request is not stored besides.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -18,7 +18,7 @@ from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.items import Items
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.serving import as_hit
-from routecache_middleware.adapters.asgi.types import Message
+from routecache_middleware.adapters.asgi.types import Message, Scope
 from routecache_middleware.core.batch import Batched, shared_out
 from routecache_middleware.core.keys import CacheKey, result_key
 from routecache_middleware.core.models import DiscardReason, Entry, MissReason, Outcome
@@ -26,19 +26,20 @@ from routecache_middleware.core.plan import Proceed, Serve
 from routecache_middleware.engine.identify import Several
 from routecache_middleware.engine.many import lookup_many, put_many
 
-__all__ = ["PART", "aside", "look_up_items", "store_items"]
+__all__ = ["PART", "aside", "look_up_items", "may_be_changed", "store_items"]
 
 PART = "part"
 """Shape of an entry that was taken out of an answer to several: no upstream has sent it so."""
 
 _IDEMPOTENCY = b"idempotency-key"
+_MANY = 128  # taking so many short answers apart, or putting them together, takes a millisecond
 
 T = TypeVar("T")
 
 
-async def aside(parts: Parts, size_bytes: int, work: Callable[[], T]) -> T:
-    """Do ``work`` on so many bytes: in a thread if they are many."""
-    if size_bytes > parts.engine.settings.hash_in_thread_bytes:
+async def aside(parts: Parts, size_bytes: int, items: int, work: Callable[[], T]) -> T:
+    """Do ``work`` on so many bytes of so many items: in a thread if they are many."""
+    if size_bytes > parts.engine.settings.hash_in_thread_bytes or items > _MANY:
         return await asyncio.to_thread(work)
     return work()
 
@@ -67,7 +68,7 @@ async def look_up_items(
         for key, serve in zip(each, looked.plans, strict=True)
         if isinstance(serve, Serve)
     }
-    items = case.items = Items(keys, known)
+    items = case.items = Items(keys, known, looked.under)
     is_whole = len(known) == len(each)
     case.miss = _reason(looked.lookup.plan, items, is_whole=is_whole)
     if not plan.may_serve:  # shadow mode
@@ -76,7 +77,7 @@ async def look_up_items(
         case.miss = MissReason.CONVERSION  # what was put together is nothing that anybody has sent
     elif is_whole:
         return await _serve(parts, case, items, found)
-    elif known and _may_be_changed(case, head):
+    elif known and may_be_changed(case.scope, head):
         items.wanted = items.unknown
         if directives.max_age_s is not None or directives.min_fresh_s:
             # Others may have found older parts, and their answer does not say so.
@@ -94,22 +95,30 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
     if fresh is None:
         fresh = await _taken_apart(parts, case, found, whole.body)
     if fresh is None:
-        engine.recorder.discarded(DiscardReason.INCOMPLETE)
+        engine.recorder.discarded(DiscardReason.INCOMPLETE, case.key)
         return
     # Asked for alone, an item was answered as it always is.
     shape = found.parsed.shape if len(fresh) == 1 else PART
-    tenant = case.tenant
     headers = tuple(pair for pair in whole.headers if pair[0] != b"age")
     tokens = _tokens_of(found, whole, items)
     whole = replace(whole, shape=shape, headers=headers)
-    entries = [
+    entries = await aside(parts, 0, len(fresh), lambda: _entries(case, found, whole, fresh, tokens))
+    if items is not None:
+        items.fresh = {}  # the request may go on for long after its answer
+    await put_many(engine, entries, verb=case.dialect.verb)
+
+
+def _entries(
+    case: Case, found: Several, whole: Entry, fresh: Mapping[int, bytes], tokens: Sequence[int]
+) -> list[tuple[CacheKey, Entry]]:
+    model, tenant = whole.model_id, case.tenant
+    return [
         (
-            result_key(found.items[place], whole.model_id, tenant),
+            result_key(found.items[place], model, tenant),
             replace(whole, body=body, input_tokens=tokens[place], output_tokens=0),
         )
         for place, body in fresh.items()
     ]
-    await put_many(engine, entries, verb=case.dialect.verb)
 
 
 def _tokens_of(found: Several, whole: Entry, items: Items | None) -> list[int]:
@@ -125,7 +134,8 @@ async def _taken_apart(
 ) -> dict[int, bytes] | None:
     dialect = case.dialect
     assert isinstance(dialect, Batched)  # noqa: S101 - else it would not be a request for several
-    apart = await aside(parts, len(body), lambda: dialect.take_apart(body, found.parsed))
+    count = len(found.items)
+    apart = await aside(parts, len(body), count, lambda: dialect.take_apart(body, found.parsed))
     if apart is None:
         return None
     firsts = {found.items[place]: place for place in reversed(range(len(found.items)))}
@@ -136,7 +146,10 @@ async def _serve(parts: Parts, case: Case, items: Items, found: Several) -> list
     dialect, bodies = case.dialect, items.in_order()
     assert isinstance(dialect, Batched)  # noqa: S101 - as above
     size = sum(map(len, bodies))
-    body = await aside(parts, size, lambda: dialect.put_together(bodies, found.parsed))
+    body = await aside(parts, size, len(bodies), lambda: dialect.put_together(bodies, found.parsed))
+    if not all(parts.engine.is_current(key, entry) for key, entry in items.held()):
+        case.miss = MissReason.INVALIDATED  # while this was done, as far as is known here
+        return None
     if body is None:  # they do not go together: ask for all of them anew
         case.miss = MissReason.CONVERSION
         return None
@@ -170,13 +183,13 @@ def _reason(plan: object, items: Items, *, is_whole: bool) -> MissReason | None:
     return getattr(plan, "reason", MissReason.REQUEST)
 
 
-def _may_be_changed(case: Case, head: RequestHead) -> bool:
+def may_be_changed(scope: Scope, head: RequestHead) -> bool:
     """Whether another body may be sent to the app than the client has sent.
 
     Not when a header vouches for the body, nor when one names it: an upstream that knows an
     ``Idempotency-Key`` takes another body under it for a mistake.
     """
-    names = (pair[0] for pair in case.scope["headers"])
+    names = (pair[0] for pair in scope["headers"])
     return not head.is_signed and _IDEMPOTENCY not in names
 
 

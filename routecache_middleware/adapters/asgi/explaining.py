@@ -1,9 +1,10 @@
 """Explaining what a middleware would do with a request: its head is read as requests' are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from routecache_middleware.adapters.asgi.batch import may_be_changed
 from routecache_middleware.adapters.asgi.consult import entry_tenant
 from routecache_middleware.adapters.asgi.head import HeadReader, RequestHead, TenantOf
 from routecache_middleware.adapters.asgi.layer import Match
@@ -15,11 +16,12 @@ from routecache_middleware.core.explanation import RequestExplanation
 from routecache_middleware.core.models import BypassReason, Outcome
 from routecache_middleware.core.reasons import NotOurs, meaning
 from routecache_middleware.wiring.explaining import explain
-from routecache_middleware.wiring.explanations import GivenHeaders
+from routecache_middleware.wiring.explanations import GivenRequest, check_given
 from routecache_middleware.wiring.understanding import Question, Setup
 
 __all__ = ["Explainer", "scope_of"]
 
+_PARTS = {"headers", "method", "path"}
 _TTL_FIELD = b"routecache-ttl"
 _CONTENT_TYPE = (b"content-type", b"application/json")
 
@@ -51,6 +53,10 @@ class Explainer:
         full: bool = False,
     ) -> RequestExplanation:
         """Explain a request; see :meth:`RouteCacheMiddleware.explain_scope`."""
+        check_given(body=body, tenant=tenant, neighbour=neighbour, full=full)
+        if not isinstance(scope, Mapping) or not scope.keys() >= _PARTS:
+            found = scope.get("type") if isinstance(scope, Mapping) else type(scope).__name__
+            raise TypeError(f"scope is a {found}; it has to be the ASGI scope of an HTTP request")
         dialect = self._match(scope["method"], scope["path"])
         if dialect is None:
             is_known = self._match("POST", scope["path"]) is not None
@@ -71,6 +77,7 @@ class Explainer:
         is_own = allowed == head.tenant
         question = Question(
             dialect=dialect,
+            path=scope["path"],
             context=head.context,
             body=body,
             tenant=allowed,
@@ -81,29 +88,22 @@ class Explainer:
             unreadable=head.unreadable,
             refusal=head.refusal,
             is_signed=head.is_signed,
+            is_fixed=not may_be_changed(scope, head),
             is_accepted=tenant is not None or self._is_accepted(head),
             neighbour=neighbour,
             is_full=full,
         )
         return await explain(self._setup, question)
 
-    async def explain(
-        self,
-        *,
-        path: str,
-        body: bytes,
-        headers: GivenHeaders = (),
-        method: str = "POST",
-        query_string: bytes = b"",
-        root_path: str = "",
-        user: object = None,
-        tenant: str | None = None,
-        neighbour: bytes | None = None,
-        full: bool = False,
-    ) -> RequestExplanation:
+    async def explain(self, given: GivenRequest) -> RequestExplanation:
         """Explain a request; see :meth:`RouteCacheMiddleware.explain`."""
-        scope = scope_of(path, headers, method, query_string, root_path, user)
-        return await self.explain_scope(scope, body, tenant=tenant, neighbour=neighbour, full=full)
+        return await self.explain_scope(
+            scope_of(given),
+            given.body,
+            tenant=given.tenant,
+            neighbour=given.neighbour,
+            full=given.full,
+        )
 
     def _is_accepted(self, head: RequestHead) -> bool:
         engine = self._parts.engine
@@ -113,35 +113,19 @@ class Explainer:
         return engine.acceptance.is_accepted(head.principal)
 
 
-def scope_of(  # noqa: PLR0917 - private to this folder, and always the same six
-    path: str,
-    headers: GivenHeaders,
-    method: str,
-    query_string: bytes,
-    root_path: str,
-    user: object,
-) -> Scope:
+def scope_of(given: GivenRequest) -> Scope:
     """Return the ASGI scope of a request; without a content type that of JSON is added."""
-    pairs: Iterable[tuple[str | bytes, str | bytes]] = (
-        headers.items() if isinstance(headers, Mapping) else headers
-    )
-    fields = [(_bytes(name).lower(), _bytes(value)) for name, value in pairs]
-    if not any(name == _CONTENT_TYPE[0] for name, _ in fields):
-        fields.append(_CONTENT_TYPE)
+    has_type = any(name == _CONTENT_TYPE[0] for name, _ in given.fields)
     return {
         "type": "http",
-        "method": method.upper(),
-        "path": path,
-        "root_path": root_path,
-        "query_string": query_string,
-        "headers": fields,
+        "method": given.method.upper(),
+        "path": given.path,
+        "root_path": given.root_path,
+        "query_string": given.query_string,
+        "headers": [*given.fields, *(() if has_type else (_CONTENT_TYPE,))],
         "state": {},
-        **({} if user is None else {"user": user}),
+        **({} if given.user is None else {"user": given.user}),
     }
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
 def _asked_ttl_s(scope: Scope) -> int | None:

@@ -13,7 +13,6 @@ from routecache_middleware.core.body_directives import (
     with_body,
 )
 from routecache_middleware.core.models import BypassReason
-from routecache_middleware.core.overrides import with_verdict
 from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.core.splice import remove_member
 from routecache_middleware.engine.identify import Identified
@@ -53,21 +52,16 @@ async def _without(parts: Parts, case: Case, head: RequestHead, body: bytes) -> 
 
 def policy_forbids(parts: Parts, case: Case, found: Identified, body: bytes) -> BypassReason | None:
     """Find out what policy holds for a request; it may be that its answer is not cached at all."""
-    policies, path = parts.engine.policies, case.scope["path"]
     if parts.gate is not None and found.parsed.bypass is not None:
         return found.parsed.bypass  # where the policy allows it all the same, the app answers
-    held = case.policy = policies.for_request(found.parsed.model, path)
-    decide, is_opt_in = held.policy.decide, held.policy.opt_in
-    if decide is not None:
-        try:
-            request = _shown(parts, case, found, body)
-            if request is not None:
-                held = case.policy = with_verdict(held, decide(request))
-        except Exception as error:  # noqa: BLE001 - the callable is the user's; the request goes on uncached
-            parts.warn("the policy's decide", error)
-            return BypassReason.POLICY
-    is_cached = held.is_cached and (not is_opt_in or has_asked(case.ttl_s, found.asked))
-    return None if is_cached else BypassReason.POLICY
+    held = case.policy = parts.engine.policies.decided(
+        found.parsed.model,
+        case.scope["path"],
+        lambda: _shown(parts, case, found, body),
+        has_asked=has_asked(case.ttl_s, found.asked),
+        warn=parts.warn,
+    )
+    return None if held.is_cached else BypassReason.POLICY
 
 
 def _shown(parts: Parts, case: Case, found: Identified, body: bytes) -> LLMRequest | None:

@@ -1,10 +1,11 @@
 """A request for several things at once: what is known of each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from routecache_middleware.core.keys import CacheKey
+from routecache_middleware.core.models import Entry
 from routecache_middleware.core.plan import Serve
 
 __all__ = ["Items"]
@@ -15,13 +16,16 @@ class Items(msgspec.Struct):
 
     Attributes:
         keys: Their keys, in order; an item that is there twice has the same key twice.
-        known: Those whose answers were found and may be used.
+        known: Those whose answers were found and may be used; none any more once they were used.
+        under: Former keys under which some of them were found, by the keys that they have now.
         wanted: Places of the others, each item once, when only they are asked for; else empty.
-        fresh: What the app has answered to those, by their places; None until it has.
+        fresh: What the app has answered to those, by their places; None until it has. Empty once
+            it was stored.
     """
 
     keys: Sequence[CacheKey]
     known: dict[CacheKey, Serve]
+    under: dict[CacheKey, CacheKey] = {}
     wanted: tuple[int, ...] = ()
     fresh: dict[int, bytes] | None = None
 
@@ -35,6 +39,13 @@ class Items(msgspec.Struct):
                 seen.add(key)
                 places.append(place)
         return tuple(places)
+
+    def held(self) -> Iterator[tuple[CacheKey, Entry]]:
+        """Yield what is known with each key that an invalidation of it may name."""
+        for key, serve in self.known.items():
+            yield key, serve.entry
+            if key in self.under:
+                yield self.under[key], serve.entry
 
     @property
     def flight_mark(self) -> str:

@@ -93,7 +93,8 @@ class Landing:
     def failed(self, leader: Leader) -> None:
         """The app raised, was cancelled or returned early; who shares the answer hears it next."""
         live, now_s = leader.live, self._parts.engine.clock.monotonic_s()
-        self._parts.engine.recorder.discarded(leader.discard or DiscardReason.INCOMPLETE)
+        reason = leader.discard or DiscardReason.INCOMPLETE
+        self._parts.engine.recorder.discarded(reason, self._case.key)
         if not live.total_bytes and not live.is_refused:
             had_followers = leader.followers > 0
             self._parts.engine.live.failed(self._flight, had_followers=had_followers, now_s=now_s)

@@ -20,14 +20,14 @@ from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
 from routecache_middleware.wiring.eligibility import Eligible
-from routecache_middleware.wiring.explanations import GivenHeaders
+from routecache_middleware.wiring.explanations import Explanations
 
 __all__ = ["RouteCacheMiddleware"]
 
 _logger = logging.getLogger("routecache")
 
 
-class RouteCacheMiddleware(CacheLayer):
+class RouteCacheMiddleware(CacheLayer, Explanations):
     """ASGI middleware that answers LLM requests from a cache.
 
     Requests that are not of a known API, and everything that is not HTTP, pass through untouched.
@@ -86,7 +86,7 @@ class RouteCacheMiddleware(CacheLayer):
         )
         super().__init__(parts, match)
         self._explainer = Explainer(parts, match, tenant)
-        self.cache.explainer = self._explainer.explain
+        self.explainer = self.cache.explainer = self._explainer.explain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -94,48 +94,6 @@ class RouteCacheMiddleware(CacheLayer):
             await Lifespan(self.cache, send).run(self._app, scope, receive)
         else:
             await super().__call__(scope, receive, send)
-
-    async def explain(
-        self,
-        *,
-        path: str,
-        body: bytes,
-        headers: GivenHeaders = (),
-        method: str = "POST",
-        query_string: bytes = b"",
-        root_path: str = "",
-        user: object = None,
-        tenant: str | None = None,
-        neighbour: bytes | None = None,
-        full: bool = False,
-    ) -> RequestExplanation:
-        """Say what would become of a request if it came now, and why; see :meth:`explain_scope`.
-
-        Args:
-            path: Its path, with the prefix that the app is mounted under, if any.
-            body: Its body.
-            headers: Its header fields: a mapping, or pairs; names in any case. Without a content
-                type it counts as JSON.
-            method: Its method.
-            query_string: Its query, raw.
-            root_path: ASGI ``root_path``.
-            user: ASGI ``scope["user"]``.
-            tenant: As for :meth:`explain_scope`, also for ``neighbour`` and ``full``.
-            neighbour: As there.
-            full: As there.
-        """
-        return await self._explainer.explain(
-            path=path,
-            body=body,
-            headers=headers,
-            method=method,
-            query_string=query_string,
-            root_path=root_path,
-            user=user,
-            tenant=tenant,
-            neighbour=neighbour,
-            full=full,
-        )
 
     async def explain_scope(
         self,
@@ -164,6 +122,9 @@ class RouteCacheMiddleware(CacheLayer):
                 among the requests that this process has read lately.
             full: Show whole hashes, and the tenant as it is: what ``invalidate_query_result``
                 takes. Not for logs: names of tenants may be names of customers.
+
+        Raises:
+            TypeError: An argument has the wrong type.
         """
         return await self._explainer.explain_scope(
             scope, body, tenant=tenant, neighbour=neighbour, full=full

@@ -71,5 +71,9 @@ def _stamp(parts: Parts, case: Case) -> Outcome:
     if case.lookup is not None and case.lookup.outcome is Outcome.ERROR:
         case.stamp.cache_status = cache_status.bypassed(BypassReason.COORDINATOR_ERROR)
         return Outcome.ERROR
-    case.stamp.cache_status = cache_status.forwarded(case.miss)
+    # Whether parts can be joined with what the app answers is known when it has answered.
+    is_partial = case.miss is MissReason.PARTIAL
+    case.stamp.cache_status = (
+        cache_status.unjoined() if is_partial else cache_status.forwarded(case.miss)
+    )
     return Outcome.MISS

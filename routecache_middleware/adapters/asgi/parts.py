@@ -13,6 +13,7 @@ from routecache_middleware.adapters.asgi.gate import Gate
 from routecache_middleware.adapters.asgi.head import HeadReader
 from routecache_middleware.adapters.asgi.types import ASGIApp
 from routecache_middleware.core.models import RoutingDecision
+from routecache_middleware.core.overrides import VerdictError
 from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.identify import Identifier
@@ -30,26 +31,35 @@ _logger = logging.getLogger("routecache")
 _NOT_WRITTEN = frozenset({"count_tokens", "embeddings", "rerank"})
 
 
+_MAX_KINDS = 64  # of failures that are told of: types of errors may be made at run time
+
+
 class WarnOnce:
     """Logs the first failure of each kind; the rest would only fill the disk."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, str]] = set()
 
-    def __call__(self, what: str, error: BaseException) -> None:
-        """Log that ``what`` failed and where, unless that was said before.
+    def __call__(
+        self, what: str, error: BaseException, so: str = "requests go on without it"
+    ) -> None:
+        """Log that ``what`` failed, with what and where, unless that was said before.
 
-        The error's text stays out: it may quote what a client sent.
+        The error's text stays out: it may quote what a client sent. ``so``: what comes of it, and
+        what to do.
         """
-        if what not in self._seen:
-            self._seen.add(what)
-            if isinstance(error, ConfigurationError):  # says the remedy, and nothing secret
-                _logger.warning("%s does not work: %s; requests go on without it", what, error)
-                return
-            kind, place = type(error).__name__, _place(error)
-            _logger.warning("%s failed with %s%s; requests go on without it", what, kind, place)
+        kind = type(error).__name__
+        if (what, kind) in self._seen or len(self._seen) >= _MAX_KINDS:
+            return
+        self._seen.add((what, kind))
+        if isinstance(error, ConfigurationError):  # says the remedy, and nothing secret
+            _logger.warning("%s does not work: %s; %s", what, error, so)
+        elif isinstance(error, VerdictError):  # likewise
+            _logger.warning("%s failed: %s; %s", what, error, so)
+        else:
+            _logger.warning("%s failed with %s%s; %s", what, kind, _place(error), so)
 
 
 def _place(error: BaseException) -> str:

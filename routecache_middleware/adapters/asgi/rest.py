@@ -17,11 +17,12 @@ from routecache_middleware.adapters.asgi.relay import Relay
 from routecache_middleware.adapters.asgi.scopes import ChildScope, detach_state
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.adapters.asgi.types import Headers, Message, Receive, Send
+from routecache_middleware.core import cache_status
 from routecache_middleware.core.batch import Batched
-from routecache_middleware.core.budget import open_budget
 from routecache_middleware.core.canonical import decode
-from routecache_middleware.core.models import ResponseMode
+from routecache_middleware.core.models import MissReason, ResponseMode
 from routecache_middleware.core.plan import plan_share, plan_store, read_response_head
+from routecache_middleware.engine.recheck import are_still_current
 
 __all__ = ["RestCall", "call_for"]
 
@@ -43,6 +44,8 @@ _OF_THE_BYTES = frozenset(
     }
 )
 _JSON = ResponseMode.JSON
+_START, _BODY = "http.response.start", "http.response.body"
+_TRAILERS = "http.response.trailers"
 _MAX_AGE_DIGITS = 11  # RFC 9111 section 1.2.2 counts no further than 2^31
 
 
@@ -91,7 +94,10 @@ class RestCall(AppCall):
         assert isinstance(dialect, Batched)  # noqa: S101 - else it would have no items
         came = b"".join(message.get("body", b"") for message in super().replayed())
         try:
-            return await aside(parts, len(came), lambda: dialect.only(decode(came), items.wanted))
+            count = len(items.keys)
+            return await aside(
+                parts, len(came), count, lambda: dialect.only(decode(came), items.wanted)
+            )
         except Exception as error:  # noqa: BLE001 - a fault of ours must not fail the request
             parts.warn("the cache", error)
             items.wanted = ()
@@ -112,11 +118,15 @@ class _Joint:
     Attributes:
         capture: Its part of the memory for answers under way.
         is_over: The client has its answer, or the beginning of one.
+
+    Messages of other kinds pass, but for trailers: they end the app's own answer, so they go where
+    that goes.
     """
 
     __slots__ = (
         "_case",
         "_chunks",
+        "_is_own",
         "_is_useless",
         "_items",
         "_parts",
@@ -145,18 +155,18 @@ class _Joint:
         self._relay = relay
         self._start: Message | None = None
         self._chunks: list[bytes] = []
-        self._is_useless = False
+        self._is_own = self._is_useless = False
         self.capture = parts.engine.captures.start(len(items.wanted))
         self.is_over = False
 
     async def send(self, message: Message) -> None:
         """Take a message from the app; its client gets it all at once, joined."""
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind == _START and not self.is_over:
             self._begin(message)
-        if self.is_over or kind not in {"http.response.start", "http.response.body"}:
+        if self._is_own or kind not in {_START, _BODY, _TRAILERS}:
             await self._send(message)
-        elif kind == "http.response.body" and not self._is_useless:
+        elif kind == _BODY and not (self._is_useless or self.is_over):
             await self._body(message)
 
     def _begin(self, message: Message) -> None:
@@ -165,8 +175,9 @@ class _Joint:
             status, message.get("headers", ()), has_trailers=message.get("trailers", False)
         )
         self._start = message
-        self.is_over = status >= _FIRST_ERROR and status not in _ABOUT_THE_BODY
-        self._is_useless = not self.is_over and plan_share(facts, _JSON) is not None
+        self.is_over = self._is_own = status >= _FIRST_ERROR and status not in _ABOUT_THE_BODY
+        if not self.is_over and plan_share(facts, _JSON) is not None:
+            self._useless()
 
     async def _body(self, message: Message) -> None:
         chunk = message.get("body", b"")
@@ -185,21 +196,30 @@ class _Joint:
             self._useless()
             return
         self.is_over = True
+        self._let_go()  # not when the app returns: it may have work to do in the background
+        self._relay.stamp.cache_status = cache_status.forwarded(MissReason.PARTIAL)
         for made in joined:
             await self._send(made)
 
     def _useless(self) -> None:
         self._is_useless = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the memory back: of the answer's parts nothing is needed any more."""
         self._chunks.clear()
         self.capture.release()
+        self._items.known = {}
 
     async def _joined(self, body: bytes) -> list[Message] | None:
         start = self._start
         if start is None or not _has_length(start, body) or not await self._is_still_known():
             return None
         size = len(body) + sum(len(serve.entry.body) for serve in self._items.known.values())
-        whole = await aside(self._parts, size, lambda: self._put_together(body))
-        if whole is None:
+        count = len(self._items.keys)
+        whole = await aside(self._parts, size, count, lambda: self._put_together(body))
+        engine, held = self._parts.engine, self._items.held()
+        if whole is None or not all(engine.is_current(key, entry) for key, entry in held):
             return None
         return [
             {**start, "headers": self._headers(start, len(whole))},
@@ -211,14 +231,7 @@ class _Joint:
         engine, case = self._parts.engine, self._case
         if self._state.model_served not in {"", case.model}:  # the rest has another model
             return False
-        if engine.coordinator.is_shared:
-            try:
-                with open_budget(engine.settings.coordinator_timeout_s):
-                    await engine.catch_up()
-            except Exception:  # noqa: BLE001 - as in Engine.lookup; who cannot know must ask anew
-                return False
-        known = self._items.known.items()
-        return all(engine.is_current(key, serve.entry) for key, serve in known)
+        return await are_still_current(engine, self._items.held())
 
     def _put_together(self, body: bytes) -> bytes | None:
         dialect, found, items = self._case.dialect, self._case.found, self._items
@@ -231,7 +244,9 @@ class _Joint:
             sizes=tuple(sizes[place] for place in items.wanted) if sizes else (),
         )
         judgement = dialect.judge(body, _JSON, asked)
-        if plan_store(judgement, asked, self._parts.engine.policy) is not None:
+        held = self._case.policy
+        policy = self._parts.engine.policy if held is None else held.policy
+        if plan_store(judgement, asked, policy) is not None:
             return None
         apart = [body] if len(items.wanted) == 1 else dialect.take_apart(body, asked)
         if apart is None:

@@ -9,7 +9,6 @@ from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.state import RouteCacheState
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.dialect import Judgement, ParsedRequest
-from routecache_middleware.core.freshness import lifetime_s
 from routecache_middleware.core.keys import CacheKey, Layer, result_key
 from routecache_middleware.core.models import (
     DiscardReason,
@@ -64,11 +63,11 @@ async def settle(
     assert found is not None  # noqa: S101 - what could not be read is not led
     reason, judgement = await _verdict(parts, case, leader, state, found.parsed)
     if reason is not None:
-        engine.recorder.discarded(reason)
+        engine.recorder.discarded(reason, case.key)
         return after_discard_s(reason, is_promoted=lease is not None and lease.is_promoted)
     entry = _entry(parts, case, leader, state, judgement=judgement, duration_s=duration_s)
     if entry.freshness_lifetime_s <= 0:  # in the eyes of the app, or of this client alone
-        return 0.0 if case.ttl_s == 0 else UNSHAREABLE_S
+        return _not_for_a_moment(parts, case, leader, state)
     if isinstance(found, Several):
         await store_items(parts, case, found, entry)
         return 0.0
@@ -84,6 +83,12 @@ async def settle(
         return await _store(parts, case, key, entry, lease=lease, late=late)
     await engine.put(key, entry, verb=case.dialect.verb)
     return 0.0
+
+
+def _not_for_a_moment(parts: Parts, case: Case, leader: Leader, state: RouteCacheState) -> float:
+    if _said_s(state, leader.shared_head.facts.directives) is not None:
+        parts.engine.recorder.remember(DiscardReason.VETOED, case.key)
+    return 0.0 if case.ttl_s == 0 else UNSHAREABLE_S
 
 
 async def _verdict(
@@ -159,7 +164,7 @@ async def _judge(parts: Parts, case: Case, parsed: ParsedRequest, body: bytes) -
 
 async def _compare(parts: Parts, stored: Entry, live: bytes) -> None:
     """Say how what shadow mode would have served compares with what was served."""
-    found = await aside(parts, len(live), lambda: compare(stored.body, live))
+    found = await aside(parts, len(live), 0, lambda: compare(stored.body, live))
     parts.engine.recorder.shadow.compared(stored, found)
 
 
@@ -211,13 +216,17 @@ def _lifetime_s(
     parts: Parts, case: Case, state: RouteCacheState, said: ResponseDirectives | None
 ) -> float:
     """How long the answer is fresh: by the app, the upstream, or operator and client together."""
-    if state.ttl_s is not None:
+    said_s = _said_s(state, said)
+    if said_s is not None:
+        return said_s
+    return _policy(parts, case).lifetime_s(parts.engine.settings, case.ttl_s)
+
+
+def _said_s(state: RouteCacheState, said: ResponseDirectives | None) -> float | None:
+    """How long the answer is fresh by the app, or else by the upstream; None: they do not say."""
+    if state.ttl_s is not None or said is None:
         return state.ttl_s
-    if said is not None and said.max_age_s is not None:
-        return said.max_age_s
-    settings, granted_s = parts.engine.settings, _policy(parts, case).ttl_s
-    granted_s = settings.result_ttl_s if granted_s is None else granted_s
-    return lifetime_s(granted_s, case.ttl_s, most_s=settings.max_client_ttl_s)
+    return said.max_age_s
 
 
 def _stale_windows_s(parts: Parts, said: ResponseDirectives | None) -> tuple[float, float]:

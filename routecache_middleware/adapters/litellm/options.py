@@ -9,9 +9,11 @@ In the proxy's ``config.yaml``::
         fast_lane: true
 
 Names of all three records may stand there side by side. The environment wins over the file:
-``ROUTECACHE_<SETTING>``, ``ROUTECACHE_POLICY_<SETTING>`` and ``ROUTECACHE_LITELLM_<OPTION>``.
+``ROUTECACHE_<SETTING>``, ``ROUTECACHE_POLICY_<SETTING>`` and ``ROUTECACHE_LITELLM_<OPTION>``. The
+policy's ``decide`` is named there as callbacks are: ``decide: rules:function``, see :mod:`.named`.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from routecache_middleware.adapters.litellm.named import VARIABLE, named_decide
 from routecache_middleware.core.checks import check_flag, freeze_set, is_amount, wrong
 from routecache_middleware.core.choices import Word
 from routecache_middleware.core.policy import CachePolicy
@@ -154,6 +157,12 @@ def configure(
     """
     nested = _nested(table or {})
     mine = _split(overrides, "argument")
+    environ = os.environ if environ is None else environ
+    policy = _mapping(nested, "policy")
+    if "decide" not in mine.policy:
+        mine.policy["decide"] = named_decide(policy, environ)
+    nested["policy"] = {name: value for name, value in policy.items() if name != "decide"}
+    environ = {name: value for name, value in environ.items() if name != VARIABLE}
     profile = mine.settings.pop("profile", None)
     settings = load_settings(
         profile=None if profile is None else str(profile),

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,9 +58,9 @@ def start_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartProxy
     """Proxies of the test's own: ``start_proxy(proxy_config(deployment("m", provider)))``."""
     with ExitStack() as stack:
 
-        def start(config: Config, **options: Any) -> Proxy:
-            folder = tmp_path_factory.mktemp("proxy")
-            return stack.enter_context(run_proxy(config, folder, **options))
+        def start(config: Config, *, folder: Path | None = None, **options: Any) -> Proxy:
+            place = folder or tmp_path_factory.mktemp("proxy")
+            return stack.enter_context(run_proxy(config, place, **options))
 
         yield start
 

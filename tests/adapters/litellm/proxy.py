@@ -39,7 +39,10 @@ Config = Mapping[str, Any]
 
 
 class StartProxy(Protocol):
-    """Start a proxy that ends with the test; options are those of :func:`start_proxy`."""
+    """Start a proxy that ends with the test; options are those of :func:`start_proxy`.
+
+    Without a ``folder`` it gets one of its own.
+    """
 
     def __call__(self, config: Config, **options: Any) -> "Proxy": ...
 
@@ -102,7 +105,8 @@ class Proxy:
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What the plugins wrote: see ``plugins``."""
-        lines = self._events_file.read_text(encoding="utf-8").splitlines()
+        # A worker may be writing: what it has written of a line so far is none yet.
+        lines = self._events_file.read_bytes().rpartition(b"\n")[0].splitlines()
         found = [json.loads(line) for line in lines]
         return [event for event in found if kind in {None, event["event"]}]
 

@@ -8,6 +8,7 @@ from typing import Any
 import litellm
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
+from litellm.utils import _invalidate_model_cost_lowercase_map
 
 from routecache_middleware.adapters.litellm import hub as hubs
 
@@ -44,6 +45,7 @@ class Snapshot:
                 value.clear()
                 value.update(self._contents[name])
             setattr(litellm, name, value)
+        _invalidate_model_cost_lowercase_map()  # prices that it keeps beside `model_cost`
 
 
 def uninstall_cache() -> Any:

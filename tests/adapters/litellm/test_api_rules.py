@@ -17,7 +17,7 @@ Json = dict[str, Any]
 REQUESTS: dict[str, Json] = {
     "text_completion": {"model": "m", "prompt": "x"},
     "embedding": {"model": "m", "input": ["x"]},
-    "responses": {"model": "m", "input": "x"},
+    "responses": {"model": "m", "input": "x", "store": False},
     "anthropic_messages": {"model": "m", "messages": [{"role": "user", "content": "x"}]},
 }
 
@@ -70,6 +70,7 @@ def told(*parts: Json) -> list[Json]:
         ("responses", {"tools": [{"type": "function", "name": "f"}]}, None),
         ("responses", {"tools": [{"type": "code_interpreter"}]}, BypassReason.SERVER_TOOLS),
         ("responses", {"store": True}, BypassReason.STORE),
+        ("responses", {"store": None}, BypassReason.STORE),
         ("responses", {"background": True}, BypassReason.BACKGROUND),
         ("responses", {"previous_response_id": "r"}, BypassReason.STATEFUL),
         ("responses", {"conversation": "c"}, BypassReason.STATEFUL),
@@ -98,6 +99,12 @@ def test_what_a_cache_must_not_answer(name: str, more: Json, reason: str | None)
     parsed = api(name).parse({**REQUESTS[name], **more})
     assert parsed is not None
     assert parsed.bypass == reason
+
+
+def test_a_response_is_kept_by_the_provider_unless_it_says_otherwise() -> None:
+    parsed = api("responses").parse({"model": "m", "input": "x"})
+    assert parsed is not None
+    assert parsed.bypass is BypassReason.STORE
 
 
 def text(**more: Any) -> Json:

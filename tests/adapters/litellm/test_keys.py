@@ -260,10 +260,9 @@ DIALECTS = {
     "aresponses": "openai.responses",
     "anthropic_messages": "anthropic.messages",
 }
-# What LiteLLM does differently: it turns no vector into another form, keeps each form of a message,
-# and takes `model` and `fallbacks` for its own.
+# What LiteLLM does differently: it keeps each form of a message, and takes `model` and `fallbacks`
+# for its own.
 _LITELLMS = {
-    ("aembedding", "encoding_format"): Role.KEY,
     ("anthropic_messages", "stream"): Role.KEY,
     ("anthropic_messages", "fallbacks"): Role.IGNORED,
 }
@@ -292,6 +291,38 @@ def test_a_field_counts_as_its_dialect_says(
         assert identified.keys() != found(plain, call_type=call_type).keys()
     else:
         assert identified.keys_of("x") != found(plain, call_type=call_type).keys_of("x")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"dimensions": 8, "encoding_format": "base64", "user": "u"},
+        {"timeout": 3, "num_retries": 2, "extra_headers": {"x": "y"}, "api_base": "u"},
+        {"input_type": None},
+        {"input_type": "query"},
+        {"merge_reasoning_content_in_choices": False, "allowed_openai_params": ["dimensions"]},
+    ],
+)
+def test_inputs_of_known_fields_are_kept_one_by_one(fields: Json) -> None:
+    asked = {"model": "m", "input": "x", **fields}
+    for inputs in (["x", "y"], ["x"], "x"):
+        said = KEYER.identify(api("aembedding"), asked, NO_CONTROLS, inputs=inputs)
+        assert isinstance(said, Identified)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"late_chunking": True}, {"embedding_type": "int8"}, {"extra_body": {"output_dtype": "int8"}}],
+)
+def test_inputs_that_may_depend_on_one_another_are_not_kept_one_by_one(fields: Json) -> None:
+    """LiteLLM asks for the rest of a list; alone an input depends on nothing else."""
+    asked = {"model": "m", "input": "x", **fields}
+    said = KEYER.identify(api("aembedding"), asked, NO_CONTROLS, inputs=["x", "y"])
+    assert said is BypassReason.DISABLED
+    for inputs in (["x"], "x"):
+        alone = KEYER.identify(api("aembedding"), asked, NO_CONTROLS, inputs=inputs)
+        assert isinstance(alone, Identified)
 
 
 def test_what_only_steers_a_providers_prompt_cache_does_not_count() -> None:

@@ -241,7 +241,7 @@ async def test_a_callable_has_the_last_word(
 async def test_it_sees_the_request(provider: Provider) -> None:
     decide = Decider()
     async with answering(provider, is_proxy=True, decide=decide) as asking:
-        await asking.chat("why?", user="u", stream=True, temperature=0.5, metadata=NOTES, x_odd=[1])
+        await asking.stream("why?", user="u", temperature=0.5, metadata=NOTES, x_odd=[1])
     (seen,) = decide.asked
     assert (seen.model, seen.dialect, seen.mode) == (
         "openai/gpt-4o",

@@ -26,7 +26,11 @@ def test_serves_virtual_keys_and_ends(provider: Provider, tmp_path: Path) -> Non
         proxy.set_keys({})
         with proxy.openai("sk-a") as client, pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
-        worker = proxy.events()[0]["pid"]
+        known = proxy.events()
+        with (tmp_path / "events.jsonl").open("ab") as file:
+            file.write(b'{"event": "a worker is writ')
+        assert proxy.events() == known
+        worker = known[0]["pid"]
     assert worker != proxy.pid
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)

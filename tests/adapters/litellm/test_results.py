@@ -206,6 +206,24 @@ async def test_streamed_text_completions_are_left_alone(asking: Asking) -> None:
     assert asking.provider.count() == 3
 
 
+async def test_embeddings_that_may_depend_on_one_another_are_left_to_the_provider(
+    asking: Asking,
+) -> None:
+    """With a field of one provider alone; LiteLLM would ask for the rest of a list."""
+    for texts in (("a", "b"), ("a", "b"), ("a", "c")):
+        await embed(asking, *texts, extra_body={"late_chunking": True})
+        await asyncio.sleep(0.05)
+    assert [call.body["input"] for call in asking.provider.calls] == [
+        ["a", "b"],
+        ["a", "b"],
+        ["a", "c"],
+    ]
+    assert asking.stored == 0
+    await embed(asking, "a", extra_body={"late_chunking": True})
+    await asking.kept(1)
+    assert is_hit(await embed(asking, "a", extra_body={"late_chunking": True}))
+
+
 async def test_each_input_of_an_embedding_is_kept_for_itself(asking: Asking) -> None:
     first = await embed(asking, "a", "b")
     await asking.kept(2)
@@ -257,6 +275,7 @@ async def test_streamed_responses_are_kept(asking: Asking) -> None:
     [
         {"previous_response_id": "r"},
         {"store": True},
+        {"store": None},
         {"background": True},
         {"tools": [{"type": "web_search_preview"}]},
         {
@@ -273,6 +292,15 @@ async def test_responses_that_depend_on_more_than_the_request_are_not(
         await respond(asking, **stateful)
     assert asking.provider.count() == 2
     assert asking.stored == 0
+
+
+async def test_a_deployment_may_say_that_its_provider_keeps_no_responses(asking: Asking) -> None:
+    router = asking.router({"group": "g", "model": "openai/m", "store": False})
+    first = await router.aresponses(model="g", input="hello")
+    await asking.kept(1)
+    assert (await router.aresponses(model="g", input="hello")).output == first.output
+    assert asking.provider.calls[0].body["store"] is False
+    assert asking.provider.count() == 1
 
 
 async def test_messages_are_kept(asking: Asking) -> None:

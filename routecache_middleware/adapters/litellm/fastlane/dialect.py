@@ -131,11 +131,11 @@ class LaneDialect:
     def __init__(
         self,
         base: Dialect,
-        *,
         name: str,
         call_type: str,
+        path_suffix: str,
         answered: frozenset[str],
-        path_suffixes: tuple[str, ...],
+        *,
         metadata: str = "metadata",
         is_converted: bool = False,
         is_plain: Callable[[Mapping[str, object]], bool] = lambda _: True,
@@ -144,10 +144,10 @@ class LaneDialect:
 
         Args:
             base: The API's own dialect.
-            name: Part of every key.
+            name: Part of every key, after LiteLLM's.
             call_type: See above.
+            path_suffix: What its paths end with.
             answered: The fields that concern the answer alone.
-            path_suffixes: What its paths end with.
             metadata: See above.
             is_converted: One entry serves both wire forms. It does for chat alone: the others' two
                 forms differ in LiteLLM by more than their form (ids, usage, vectors that stay
@@ -158,12 +158,12 @@ class LaneDialect:
         self._answered = answered
         self._is_converted = is_converted
         self._is_plain = is_plain
-        self.name = name
+        self.name = f"litellm.{name}"
         self.api = base.name
         self.verb = base.verb
         self.call_type = call_type
         self.metadata = metadata
-        self.path_suffixes = path_suffixes
+        self.path_suffixes = (path_suffix,)
         forms: Mapping[str, Field] = {} if is_converted else _FORMS
         self.fields: Mapping[str, Field] = {**base.fields, **forms, **_USERS}
         self.ignored_fields = names(self.fields, Role.IGNORED)
@@ -232,45 +232,38 @@ def _is_whole(payload: Mapping[str, object]) -> bool:
     return not payload.get("stream")
 
 
+# Where LiteLLM notes who is asking, for APIs that came to it later than chat and its kin.
+_LATER = "litellm_metadata"
+
 CHAT = LaneDialect(
-    OpenAIChat(),
-    name="litellm.chat",
-    call_type="acompletion",
-    answered=_CHAT_FIELDS,
-    path_suffixes=("/chat/completions",),
-    is_converted=True,
+    OpenAIChat(), "chat", "acompletion", "/chat/completions", _CHAT_FIELDS, is_converted=True
 )
 TEXT = LaneDialect(
     OpenAICompletions(),
-    name="litellm.text",
-    call_type="atext_completion",
-    answered=_TEXT_FIELDS,
-    path_suffixes=("/completions",),
+    "text",
+    "atext_completion",
+    "/completions",
+    _TEXT_FIELDS,
     is_plain=_is_whole,
 )
 EMBEDDINGS = LaneDialect(
     OpenAIEmbeddings(),
-    name="litellm.embeddings",
-    call_type="aembedding",
-    answered=_EMBEDDING_FIELDS,
-    path_suffixes=("/embeddings",),
+    "embeddings",
+    "aembedding",
+    "/embeddings",
+    _EMBEDDING_FIELDS,
     is_plain=_has_few_texts,
 )
 RESPONSES = LaneDialect(
-    OpenAIResponses(),
-    name="litellm.responses",
-    call_type="aresponses",
-    answered=_RESPONSE_FIELDS,
-    path_suffixes=("/responses",),
-    metadata="litellm_metadata",
+    OpenAIResponses(), "responses", "aresponses", "/responses", _RESPONSE_FIELDS, metadata=_LATER
 )
 MESSAGES = LaneDialect(
     AnthropicMessages(),
-    name="litellm.messages",
-    call_type="anthropic_messages",
-    answered=_MESSAGE_FIELDS,
-    path_suffixes=("/v1/messages",),
-    metadata="litellm_metadata",
+    "messages",
+    "anthropic_messages",
+    "/v1/messages",
+    _MESSAGE_FIELDS,
+    metadata=_LATER,
 )
 LANES = (CHAT, TEXT, EMBEDDINGS, RESPONSES, MESSAGES)
 """The APIs that the fast lane answers."""

@@ -74,12 +74,16 @@ async def log_hits(tally: Tally) -> None:
         custom_llm_provider=model.partition("/")[0] if "/" in model else None,
     )
     await log.async_success_handler(
-        _answer(who.lane, who.model, call_id, usage), now, now, cache_hit=True
+        _answer(who.lane, model, call_id, usage), now, now, cache_hit=True
     )
 
 
 def _answer(lane: LaneDialect, model: str, call_id: str, usage: _Usage) -> Any:
-    """An answer that stands for them all: LiteLLM reads its prices' units out of it."""
+    """An answer that stands for them all: LiteLLM reads its prices' units out of it.
+
+    And its price it looks for under the answer's model first: so that is what the deployment
+    serves, for a group may bear the name of a model that it does not serve.
+    """
     import litellm
 
     counted = litellm.Usage(

@@ -72,15 +72,15 @@ def _api(
     parse: _Parse,
     judge: _Judge,
     *,
-    also_counted: frozenset[str] = frozenset(),
+    forms: frozenset[str] = frozenset(),
     is_per_input: bool = False,
     is_per_form: bool = False,
     asks_usage: bool = False,
     metadata: str = "metadata",
     prompt: str = "",
 ) -> Api:
-    """Take from a dialect which fields count."""
-    ignored = dialect.ignored_fields - also_counted
+    """Take from a dialect which fields count; ``forms``: those that only say in what form."""
+    ignored = dialect.ignored_fields
     return Api(
         name,
         dialect.name,
@@ -90,7 +90,7 @@ def _api(
         _as_it_is if is_per_input else dialect.keyed,
         ignored,
         frozenset(dialect.fields) - ignored - _LITELLMS,
-        dialect.ignored_fields | dialect.sampling_fields,
+        dialect.ignored_fields | dialect.sampling_fields | forms,
         is_per_input=is_per_input,
         is_per_form=is_per_form,
         asks_usage=asks_usage,
@@ -115,7 +115,7 @@ _EMBEDDINGS = _api(
     embeddings.DIALECT,
     embeddings.parse,
     embeddings.judge,
-    also_counted=frozenset({"encoding_format"}),
+    forms=frozenset({"encoding_format"}),
     is_per_input=True,
     prompt="input",
 )

@@ -4,7 +4,7 @@ An argument that is a field of the API counts as its dialect says. Any other cou
 
 * always, when it is a parameter of some LLM API, or one that LiteLLM does not know: a new parameter
   of a provider never lets two different requests meet. LiteLLM's own arguments (logging, prices,
-  retries, callbacks, ...: several hundred) do not count, but for ``_OWNED`` below.
+  retries, callbacks, ...: several hundred) do not count, but for ``OWNED`` below.
 * never, when it stands in ``_NEVER``: it says who asks, or how long to wait for the answer.
 * by name, when it holds request headers: those that only trace a request do not.
 * as an *endpoint* (``_ENDPOINT``), when the caller chose it. Where a Router's call goes, and with
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from routecache_middleware.adapters.litellm.results.apis import Api
 
-__all__ = ["Counts", "counted", "counts", "semantic_headers"]
+__all__ = ["OWNED", "Counts", "counted", "counts", "semantic_headers"]
 
 
 class Counts(Enum):
@@ -60,7 +60,7 @@ _NEVER = frozenset(
 )
 
 # LiteLLM takes these for its own business, but they change what is sent or what comes back.
-_OWNED = frozenset(
+OWNED = frozenset(
     {
         "allowed_openai_params",
         "assistant_continue_message",
@@ -161,7 +161,7 @@ def counts(name: str) -> Counts:
         return Counts.NEVER
     if name in _HEADERS:
         return Counts.HEADERS
-    if name in _OWNED:
+    if name in OWNED:
         return Counts.ALWAYS
     is_endpoint = name in _ENDPOINT or name.startswith(_ENDPOINT_PREFIXES)
     if is_endpoint and name not in _NO_ENDPOINT:

@@ -15,6 +15,7 @@ import msgspec
 
 from routecache_middleware.adapters.litellm.options import Options
 from routecache_middleware.adapters.litellm.results.apis import Api
+from routecache_middleware.adapters.litellm.results.embeddings import may_be_apart
 from routecache_middleware.adapters.litellm.results.fields import Counts, counted, counts
 from routecache_middleware.adapters.litellm.results.seen import (
     Whereabouts,
@@ -157,6 +158,8 @@ class Keyer:
                 return BypassReason.INVALID_JSON
             fields = {**api.keyed(fields)}
             if api.is_per_input:
+                if not may_be_apart(inputs, fields):
+                    return BypassReason.DISABLED
                 fields.pop(_INPUT, None)
             form = parsed.mode.value if api.is_per_form else ""
             packed = encode([api.name, controls.namespace, form, plain(own_key)]) + encode(fields)

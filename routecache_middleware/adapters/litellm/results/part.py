@@ -83,6 +83,9 @@ class Results(Part):
     async def before_call(self, kwargs: Kwargs, call_type: str) -> None:
         """Take a call up."""
         begun_call.set(None)
+        if not isinstance(kwargs.get("cache", {}), Mapping):
+            # LiteLLM asks it for its words wherever there is a cache, and fails the call.
+            del kwargs["cache"]
         api = api_of(call_type)
         if api is None:
             return

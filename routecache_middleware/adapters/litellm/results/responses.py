@@ -21,12 +21,12 @@ _OWN = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
 def parse(payload: Mapping[str, object]) -> ParsedRequest | None:
     """Read a request.
 
-    One that does not say whether to ``store`` is cached here, other than by the dialect, which
-    keeps ids to itself that a stranger could continue from: LiteLLM encrypts each id for whom it is
-    sent to, and takes it from nobody else.
+    As elsewhere, one that does not say ``store: false`` is not cached unless policy allows it. That
+    LiteLLM's proxy encrypts each id for whom it is sent to, and takes it from nobody else, does not
+    change that: it would encrypt the id of the first answer for everybody who gets a hit, so that
+    all of them could delete what each believes to be their own.
     """
-    store = payload.get("store")
-    parsed = DIALECT.parse({**payload, "store": False if store is None else store})
+    parsed = DIALECT.parse(payload)
     if parsed is None or parsed.bypass not in _ALLOWED or not is_remote(payload.get("input")):
         return parsed
     return replace(parsed, bypass=BypassReason.REMOTE_MEDIA)

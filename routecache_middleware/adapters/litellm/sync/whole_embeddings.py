@@ -19,12 +19,14 @@ def sync_api_of(call_type: str) -> Api | None:
     return replace(api, name=f"whole {api.name}", judge=_judge, is_per_input=False)
 
 
-def _judge(body: bytes, request: ParsedRequest) -> Judgement:  # noqa: ARG001 - an API's judge
+def _judge(body: bytes, request: ParsedRequest) -> Judgement:
     answer = decoded(body)
     data = objects(answer.get("data"))
-    is_complete = bool(data) and all(item.get("embedding") for item in data)
+    discard = None if all(item.get("embedding") for item in data) else DiscardReason.EMPTY
+    if len(data) != request.choices:
+        discard = DiscardReason.INCOMPLETE if data else DiscardReason.EMPTY
     return Judgement(
-        discard=None if is_complete else DiscardReason.EMPTY,
+        discard=discard,
         model=str(answer.get("model") or ""),
         has_usage=isinstance(answer.get("usage"), dict),
     )

@@ -106,6 +106,7 @@ def _send_text(client: Any, text: str, stream: bool, fields: dict[str, Any]) -> 
 
 
 def _send_response(client: Any, text: str, stream: bool, fields: dict[str, Any]) -> Any:  # noqa: FBT001
+    fields.setdefault("store", False)  # those that the provider keeps are not for the cache
     return client.responses.with_raw_response.create(input=text, stream=stream, **fields)
 
 

@@ -1,6 +1,7 @@
 """Settings of the proxy: from its file and the environment, and what a wrong one leads to."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.adapters.litellm.configs import CALLBACK, LOGGER, deployment, proxy_config
@@ -45,6 +46,7 @@ def test_a_wrong_setting_is_named_and_the_proxy_does_not_start(
         "result_ttl_s": ({"result_ttl_s": -5}, {}),
         "isolation": ({"isolatoin": "team"}, {}),
         "ROUTECACHE_LITELLM_RIVAL": ({}, {"ROUTECACHE_LITELLM_RIVAL": "peace"}),
+        "nobody:f": ({"decide": "nobody:f"}, {}),
     }
     started = {
         name: start_proxy(
@@ -97,3 +99,27 @@ def test_what_is_different_for_some_models_and_paths(
     assert told("for a while", model="short") == ["MISS", "HIT"]
     time.sleep(2.1)
     assert told("for a while", model="short") == ["MISS", "HIT"]
+
+
+def test_a_function_is_named_in_the_file(
+    provider: Provider, start_proxy: StartProxy, tmp_path: Path
+) -> None:
+    """Its module stands beside ``config.yaml``; both lanes ask it."""
+    (tmp_path / "rules.py").write_text(
+        "def decide(request):\n    return False if 'today' in request.prompt_text else None\n"
+    )
+    config = proxy_config(
+        deployment("chat", provider),
+        callbacks=(CALLBACK,),
+        cache={"decide": "rules:decide", "fast_lane": True},
+    )
+    proxy = start_proxy(config, folder=tmp_path)
+    key = Keys(proxy).new()
+    asked = {
+        text: [outcome(_CHAT.ask(proxy, text, key=key)) for _ in range(3)]
+        for text in ("what is new today?", "what is old?")
+    }
+    assert asked == {
+        "what is new today?": ["BYPASS"] * 3,
+        "what is old?": ["MISS", "HIT", "HIT"],
+    }

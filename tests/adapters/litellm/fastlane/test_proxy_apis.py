@@ -154,10 +154,12 @@ def test_text_streams_are_passed_on(proxy: Proxy, provider: Provider, keys: Keys
 
 
 def test_a_response_that_the_provider_stores_is_litellms_matter(proxy: Proxy, keys: Keys) -> None:
-    """Its id could be continued, and LiteLLM says by whom."""
+    """Its id could be continued and deleted, and LiteLLM says by whom."""
     key = keys.new()
     for _ in range(3):
-        assert not is_from_the_lane(APIS["responses"].ask(proxy, "continue me", key=key))
+        told = APIS["responses"].ask(proxy, "continue me", key=key, store=openai.omit)
+        assert not is_from_the_lane(told)
+        assert outcome(told) == "BYPASS"
 
 
 def test_vectors_are_one_answer_only_when_they_are_of_one_age(
@@ -224,3 +226,18 @@ def test_a_stream_without_an_end_of_its_own_is_not_kept(
         assert got.body.count(b"data:") > 2
         assert not got.is_from_the_lane
         assert provider.count() == count
+
+
+@pytest.mark.parametrize("cache", [None, "no-store", [], {}, {"no-store": True, "unheard-of": 1}])
+def test_a_cache_object_of_any_kind_fails_nothing_and_is_left_to_litellm(
+    proxy: Proxy, provider: Provider, keys: Keys, cache: object
+) -> None:
+    """LiteLLM fails a call whose ``cache`` is no object as soon as it has a cache."""
+    key = keys.new()
+    body = {"model": "chat", "messages": [{"role": "user", "content": f"cached {cache}"}]}
+    for _ in range(2):
+        got = post(proxy, "/v1/chat/completions", {**body, "cache": cache}, key=key)
+        assert (got.status, got.is_from_the_lane) == (200, False)
+    is_forbidden = isinstance(cache, dict) and "no-store" in cache
+    assert provider.count() == (2 if is_forbidden else 1)
+    assert "cache" not in provider.calls[0].body

@@ -175,6 +175,18 @@ async def test_litellm_logs_them_as_hits_of_its_own() -> None:
     assert payload["metadata"]["spend_logs_metadata"] == {"routecache_hits": 5}
 
 
+async def test_what_was_saved_is_priced_as_the_model_that_served() -> None:
+    """A group may bear the name of a model with another price: here ``gpt-4o``."""
+    seen = Seen()
+    litellm.callbacks = [seen]
+    litellm._async_success_callback = [seen]
+    served = entry()
+    await log_hits(Tally(who(model="gpt-4o"), 1, {id(served): (served, 1)}))
+    (payload,) = seen.payloads
+    assert payload["saved_cache_cost"] == pytest.approx(10 * 1.5e-7 + 2 * 6e-7)
+    assert payload["model_group"] == "gpt-4o"
+
+
 async def test_of_an_unknown_model_litellm_is_told_all_the_same() -> None:
     seen = Seen()
     litellm.callbacks = [seen]
