@@ -35,12 +35,16 @@ async def miss(cache: RouteCache, times: int) -> None:
         await cache.get_query_result(HASH, "gpt")
 
 
+@pytest.fixture(params=["lmdb", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "redis":
+        return str(request.getfixturevalue("valkey_url"))
+    return f"lmdb://{tmp_path}/cache"
+
+
 @pytest.mark.slow
-async def test_what_a_gateway_does_is_shown_elsewhere_and_outlives_who_showed_it(
-    tmp_path: Path,
-) -> None:
-    """Issue 6: the history is kept in the coordinator when that is shared."""
-    url = f"lmdb://{tmp_path}/cache"
+async def test_what_a_gateway_does_is_shown_elsewhere_and_outlives_who_showed_it(url: str) -> None:
+    """The history is kept in the coordinator when that is shared."""
     async with RouteCache.from_url(url) as cache:
         with Served("--url", url) as first:
             await until(lambda: first.get("/history").json()["at_s"] > 0, wanted=True)
@@ -52,9 +56,12 @@ async def test_what_a_gateway_does_is_shown_elsewhere_and_outlives_who_showed_it
             line = 'routecache_lookups_total{routecache_cache="result",routecache_outcome="miss"'
             assert f'{line},routecache_layer="none"}} 7' in exposed
             await asyncio.sleep(12.0)  # the history is written every ten seconds
+            first.post("/invalidate", {"model": "gpt", "dry_run": False})
             await asyncio.to_thread(first.stop)
         with Served("--url", url) as second:
             await until(lambda: missed(second), 7)
             await miss(cache, 2)
             await until(lambda: missed(second), 9)
             assert lookups(second) == {"miss": 9}
+            (row,) = second.get("/audit").json()["rows"]
+            assert row["what"] == "everything of model gpt"
