@@ -17,6 +17,7 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "/assets/page.css": ("page.css", "text/css; charset=utf-8"),
     "/assets/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/assets/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    "/assets/drawing.js": ("drawing.js", "text/javascript; charset=utf-8"),
     "/assets/live.js": ("live.js", "text/javascript; charset=utf-8"),
     "/assets/tables.js": ("tables.js", "text/javascript; charset=utf-8"),
     "/assets/words.js": ("words.js", "text/javascript; charset=utf-8"),

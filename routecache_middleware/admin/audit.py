@@ -31,6 +31,7 @@ _LOCK_S: Final = 5.0
 _PATIENCE_S: Final = 1.0
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.025
+_LONGEST: Final = 300
 
 _logger = logging.getLogger("routecache.audit")
 
@@ -76,7 +77,7 @@ class Audit:
             who=who,
             client=client,
             action=action,
-            what=what,
+            what=what if len(what) <= _LONGEST else f"{what[: _LONGEST - 1]}…",
             outcome=outcome,
         )
         _logger.info("%s by %s from %s: %s", action, who or "somebody", client, outcome)

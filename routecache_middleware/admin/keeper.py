@@ -98,7 +98,8 @@ class Keeper:
     @property
     def _is_shared(self) -> bool:
         engine = self._cache.engine
-        return self._is_kept and engine.coordinator.is_shared and engine.may_write(Layer.LOAD)
+        is_total = engine.coordinator.is_shared and engine.settings.share_metrics
+        return self._is_kept and is_total and engine.may_write(Layer.LOAD)
 
     def _tick(self) -> None:
         loop = self._loop

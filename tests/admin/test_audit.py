@@ -74,6 +74,14 @@ async def test_only_the_latest_changes_are_kept() -> None:
         assert len(await told(log)) == MOST_ROWS
 
 
+async def test_what_was_covered_is_cut_to_a_line_or_two() -> None:
+    async with quiet_cache() as cache:
+        log = Audit(cache.engine)
+        await note(log, "x" * 50_000)
+        (what,) = await told(log)
+        assert (len(what), what[-1]) == (300, "…")
+
+
 async def test_processes_that_share_a_coordinator_share_the_log(
     coordinator: FaultyCoordinator,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from routecache_middleware import RouteCache
+from routecache_middleware import RouteCache, Settings
 from routecache_middleware.admin import keeper as keeping
 from routecache_middleware.admin.keeper import Keeper
 from routecache_middleware.testing.clock import FakeClock
@@ -108,6 +108,17 @@ async def test_it_can_be_kept_to_oneself(clock: FakeClock) -> None:
         await keeper.sample()
         assert fleet.coordinator.asked["store"] == stored
         assert keeper.history.latest is not None
+
+
+async def test_who_tells_the_others_no_numbers_keeps_no_history_among_them(
+    clock: FakeClock,
+) -> None:
+    fleet = Fleet(clock)
+    settings = Settings(share_metrics=False)
+    made = RouteCache(coordinator=fleet.coordinator, observers=[], clock=clock, settings=settings)
+    async with made as cache:
+        await Keeper(cache, is_kept=True).sample()
+        assert fleet.coordinator.asked["store"] == 0
 
 
 @pytest.mark.parametrize("how", ["fail", "hang"])

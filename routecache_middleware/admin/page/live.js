@@ -19,13 +19,14 @@ function headers(more) {
 // Returns the JSON of an answer. Throws SignedOut when nobody is let in without another token, and
 // an Error with the app's own words when it refuses.
 export async function call(path, body) {
-  const options = body === undefined
-    ? { headers: headers() }
-    : {
-        method: "POST",
-        headers: headers({ "content-type": "application/json" }),
-        body: JSON.stringify(body),
-      };
+  const options =
+    body === undefined
+      ? { headers: headers() }
+      : {
+          method: "POST",
+          headers: headers({ "content-type": "application/json" }),
+          body: JSON.stringify(body),
+        };
   const answer = await fetch(path, { cache: "no-store", ...options });
   if (answer.status === 401) throw new SignedOut(await words(answer));
   if (!answer.ok) throw new Error(await words(answer));
@@ -49,7 +50,9 @@ export async function follow(view, { take, lost, signal }) {
     try {
       const from = since ? `&since=${since}` : "";
       const answer = await fetch(`live?window=${view}${from}`, {
-        headers: headers(), cache: "no-store", signal,
+        headers: headers(),
+        cache: "no-store",
+        signal,
       });
       if (answer.status === 401) throw new SignedOut(await words(answer));
       if (!answer.ok) throw new Error(await words(answer));
@@ -85,6 +88,13 @@ async function* frames(body) {
 function pause(ms, signal) {
   return new Promise((done) => {
     const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        done();
+      },
+      { once: true },
+    );
   });
 }

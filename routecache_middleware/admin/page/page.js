@@ -1,6 +1,7 @@
 // The dashboard: signs in, follows the stream, and hands what comes to cards, charts and tables.
 
-import { drawReasons, drawStored, drawTimes, resize, restyle } from "./charts.js";
+import { drawReasons, drawStored, drawTimes } from "./charts.js";
+import { resize, restyle } from "./drawing.js";
 import { call, follow, SignedOut, token } from "./live.js";
 import { arm, showAudit, showNodes, showTop } from "./tables.js";
 import { bytes, count, dollars, percent, seconds } from "./words.js";
@@ -35,7 +36,14 @@ function showCards({ cards, coordinator, mode }) {
   put("entries", count(cards.entries));
   put("entries-note", cards.workers === 1 ? "1 process" : `${count(cards.workers)} processes`);
   put("bytes", cards.bytes == null ? "–" : bytes(cards.bytes));
-  put("limit", cards.limit_bytes == null ? (cards.bytes == null ? "see the nodes" : "no limit") : `of ${bytes(cards.limit_bytes)}`);
+  put(
+    "limit",
+    cards.limit_bytes == null
+      ? cards.bytes == null
+        ? "see the nodes"
+        : "no limit"
+      : `of ${bytes(cards.limit_bytes)}`,
+  );
   $("fill").hidden = cards.limit_bytes == null;
   if (cards.limit_bytes) $("fill").value = cards.bytes / cards.limit_bytes;
   put("backend", cards.is_up ? "up" : "down");
@@ -71,8 +79,14 @@ function take(frame) {
 
 function showStored() {
   if (!stored) return;
-  put("sampled", `${count(stored.looked_at)} of ${count(stored.total)} entries looked at${stored.trouble ? `; ${stored.trouble}` : ""}`);
-  put("counted", stored.keys ? `${count(stored.served)} hits of ${count(stored.keys)} answers` : "");
+  put(
+    "sampled",
+    `${count(stored.looked_at)} of ${count(stored.total)} entries looked at${stored.trouble ? `; ${stored.trouble}` : ""}`,
+  );
+  put(
+    "counted",
+    stored.keys ? `${count(stored.served)} hits of ${count(stored.keys)} answers` : "",
+  );
   drawStored(stored);
   showTop(stored.top);
 }
@@ -80,7 +94,10 @@ function showStored() {
 // What is not told each second. A failure of one part leaves the others alone.
 async function look() {
   const parts = [
-    async () => { stored = await call("distribution"); showStored(); },
+    async () => {
+      stored = await call("distribution");
+      showStored();
+    },
     async () => showNodes(await call("cluster"), await call("breakers")),
     async () => showAudit((await call("audit")).rows),
   ];
@@ -92,7 +109,7 @@ async function look() {
 
 function begin() {
   following?.abort();
-  const stop = following = new AbortController();
+  const stop = (following = new AbortController());
   points = new Map();
   follow(view, { take, lost, signal: stop.signal }).catch((error) => {
     if (!stop.signal.aborted) signOut(error.message);
@@ -167,5 +184,8 @@ $("theme").addEventListener("click", () => {
 });
 addEventListener("resize", resize);
 arm(signOut);
-paint(localStorage.getItem("routecache.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+paint(
+  localStorage.getItem("routecache.theme") ??
+    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
+);
 enter();

@@ -45,18 +45,35 @@ function button(words, label, act) {
 }
 
 export function showTop(rows) {
-  fill("top", rows.map((row) => [
-    code(row.id), row.model || "–", code(row.tenant || "everybody"), count(row.served), bytes(row.size_bytes),
-    seconds(row.age_s), row.ttl_s > 0 ? seconds(row.ttl_s) : "over",
-    button("Invalidate…", `Invalidate entry ${row.id}`, () => choose(row.id)),
-  ]), "No hits were counted yet");
+  fill(
+    "top",
+    rows.map((row) => [
+      code(row.id),
+      row.model || "–",
+      code(row.tenant || "everybody"),
+      count(row.served),
+      bytes(row.size_bytes),
+      seconds(row.age_s),
+      row.ttl_s > 0 ? seconds(row.ttl_s) : "over",
+      button("Invalidate…", `Invalidate entry ${row.id}`, () => choose(row.id)),
+    ]),
+    "No hits were counted yet",
+  );
 }
 
 export function showNodes(cluster, found) {
-  fill("nodes", cluster.nodes.map((node) => [
-    code(node.name), node.role === "replica" ? `${node.state} (replica)` : node.state, count(node.keys),
-    node.bytes ? bytes(node.bytes) : "–", count(node.errors), node.latency_ms ? seconds(node.latency_ms / 1000) : "–",
-  ]), "Nobody says");
+  fill(
+    "nodes",
+    cluster.nodes.map((node) => [
+      code(node.name),
+      node.role === "replica" ? `${node.state} (replica)` : node.state,
+      count(node.keys),
+      node.bytes ? bytes(node.bytes) : "–",
+      count(node.errors),
+      node.latency_ms ? seconds(node.latency_ms / 1000) : "–",
+    ]),
+    "Nobody says",
+  );
   const open = found.breakers.filter((one) => one.state === "open").map((one) => one.name);
   $("breakers").textContent = open.length
     ? `Not let through: ${open.join(" and ")}. Requests go on without the cache; it is tried again by itself.`
@@ -64,9 +81,16 @@ export function showNodes(cluster, found) {
 }
 
 export function showAudit(rows) {
-  fill("audit", rows.map((row) => [
-    new Date(row.at_s * 1000).toLocaleString(), `${row.who || "somebody"}${row.client ? `, ${row.client}` : ""}`, row.what, row.outcome,
-  ]), "Nothing was changed through this app");
+  fill(
+    "audit",
+    rows.map((row) => [
+      new Date(row.at_s * 1000).toLocaleString(),
+      `${row.who || "somebody"}${row.client ? `, ${row.client}` : ""}`,
+      row.what,
+      row.outcome,
+    ]),
+    "Nothing was changed through this app",
+  );
 }
 
 // The entry is written into the box, where it is tried and confirmed as everything is.
@@ -101,7 +125,8 @@ function target() {
   if (scope.value === "layer") return { layer: layer.value };
   const found = { [scope.value]: value.value.trim() };
   if (scope.value === "query" && model.value.trim()) found.model = model.value.trim();
-  if (["model", "query"].includes(scope.value) && tenant.value.trim()) found.tenant = tenant.value.trim();
+  if (["model", "query"].includes(scope.value) && tenant.value.trim())
+    found.tenant = tenant.value.trim();
   return found;
 }
 
@@ -120,7 +145,8 @@ async function tryOut(event) {
   const asked = target();
   await attempt(async () => {
     const told = await call("invalidate", asked);
-    $("invalidated").textContent = `This would drop ${told.covers}: ${count(told.matched)} of ${count(told.looked_at)} entries looked at, ${count(told.at_most_entries)} at most.`;
+    $("invalidated").textContent =
+      `This would drop ${told.covers}: ${count(told.matched)} of ${count(told.looked_at)} entries looked at, ${count(told.at_most_entries)} at most.`;
     dismissed = asked;
     $("confirm").hidden = false;
     $("confirm").focus();
@@ -145,8 +171,16 @@ async function explain(event) {
   if (tenant.value.trim()) asked.tenant = tenant.value.trim();
   await attempt(async () => {
     const { text, explanation } = await call("explain", asked);
-    const more = [["model", explanation.model], ["result hash", explanation.result_hash], ["counted", explanation.counted.join(", ")], ["ignored", explanation.ignored.join(", ")]];
-    $("explained").textContent = [text, ...more.filter(([, words]) => words).map(([name, words]) => `${name}: ${words}`)].join("\n");
+    const more = [
+      ["model", explanation.model],
+      ["result hash", explanation.result_hash],
+      ["counted", explanation.counted.join(", ")],
+      ["ignored", explanation.ignored.join(", ")],
+    ];
+    $("explained").textContent = [
+      text,
+      ...more.filter(([, words]) => words).map(([name, words]) => `${name}: ${words}`),
+    ].join("\n");
   }, $("explained"));
 }
 
