@@ -1,7 +1,8 @@
 """A gateway with its dashboard, and a load that is known to the request; see ModuleChild.
 
 Prints its port. ``load N`` sends N rounds of requests and answers with what they came to, as JSON.
-With ``token`` a line it takes another token from then on. Ends when its input does.
+``token T`` has it take another token from then on, and ``stall`` lets its coordinator fall silent.
+Ends when its input does.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from routecache_middleware import CachePolicy, RouteCache, RouteCacheMiddleware,
 from routecache_middleware.admin import AdminSettings, create_admin
 from routecache_middleware.admin.access import authorizer
 from routecache_middleware.core.prices import Price, Prices
+from routecache_middleware.errors import CoordinatorError
 from tests.admin.kit import TOKEN
 
 MODELS = ("gpt-large", "gpt-small", "claude")
@@ -77,20 +79,35 @@ class Gateway:
         app.add_middleware(RouteCacheMiddleware, cache=self.cache)
         self.app = app
         self.stop = admin.stop
-        self.sent = 0
+        self.rounds = 0
 
     async def load(self, client: httpx.AsyncClient, rounds: int) -> dict[str, int]:
         """Send rounds of 20 requests each, and say what they came to."""
         counts: Counter[str] = Counter()
         for _ in range(rounds):
+            self.rounds += 1
             answers = await asyncio.gather(*(self._ask(client, place) for place in range(20)))
             counts.update(answer.headers["x-routecache"] for answer in answers)
         return dict(counts)
 
+    def stall(self) -> None:
+        """Let the coordinator say nothing of its nodes, and nothing new of anything."""
+        numbers = self.cache.metrics()
+
+        async def same() -> Any:
+            await asyncio.sleep(60)
+            return numbers
+
+        async def nobody() -> Any:
+            raise CoordinatorError("the coordinator did not answer")
+
+        self.cache.total_metrics = same  # type: ignore[method-assign]
+        self.cache.cluster_stats = nobody  # type: ignore[method-assign]
+
     async def _ask(self, client: httpx.AsyncClient, place: int) -> httpx.Response:
-        self.sent += 1
-        # Popular questions, some new ones, two alike at once, and what may not be looked up.
-        asked = place % 9 if place < 15 else 1000 + self.sent
+        place = min(place, 18)  # the last two are alike: one of them waits for the other's answer
+        # Popular questions, some new ones, and what may not be looked up.
+        asked = place % 9 if place < 15 else 1000 + 20 * self.rounds + place
         body: dict[str, Any] = {
             "model": MODELS[place % 3],
             "messages": [{"role": "user", "content": f"question {asked}"}],
@@ -118,6 +135,8 @@ async def main() -> None:
             told: object = "done"
             if word == "load":
                 told = await gateway.load(client, int(value))
+            elif word == "stall":
+                gateway.stall()
             elif word == "token":
                 gateway.door.use(value)
             print(json.dumps(told), flush=True)  # noqa: T201 - as above

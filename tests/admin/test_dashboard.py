@@ -137,6 +137,8 @@ def test_cards_and_charts_show_what_has_happened(page: Page) -> None:
     assert page.text("backend") == "up"
     assert page.text("bytes").endswith("KiB")
     assert page.text("limit") == "of 47.7 MiB"
+    assert counts["COALESCED"] >= 4
+    assert page.label("c-waits") == f"{now['shared']} waited"
     assert "temperature" in page.label("c-bypass")
     assert "absent" in page.label("c-miss")
     assert "request" in page.label("c-miss")
@@ -190,6 +192,7 @@ def test_an_invalidation_is_tried_then_confirmed_with_the_keyboard_alone(page: P
     entries = page.text("entries")
     page.page.keyboard.press("Enter")  # the focus is on the button that confirms
     page.until("document.querySelector('#invalidated').textContent.startsWith('Done')")
+    page.until("document.querySelector('#audit').textContent.includes('model claude')")
     assert page.text("audit").count("everything of model claude") == 1
     assert page.text("entries") == entries  # freed when somebody comes by
     page.page.fill("#invalidate [name=value]", "claude")
@@ -235,6 +238,20 @@ def test_a_token_that_is_withdrawn_shows_the_sign_in(page: Page) -> None:
     assert page.page.is_hidden("#main")
     assert page.page.evaluate("sessionStorage.getItem('routecache.token')") is None
     assert all("401" in error for error in page.errors)
+
+
+def test_a_coordinator_that_falls_silent_is_told_of(browser: Any) -> None:
+    child = ModuleChild("tests.admin.loaded")
+    page = Page(browser, child)
+    try:
+        page.enter()
+        child.ask("stall")
+        page.until("document.querySelector('#state').textContent.startsWith('Numbers are not')")
+        page.until("document.querySelector('#breakers').textContent.includes('did not answer')")
+        assert all("503" in error for error in page.errors)
+    finally:
+        page.context.close()
+        child.close()
 
 
 def test_signing_out_forgets_the_token_and_asks_for_nothing_more(page: Page) -> None:

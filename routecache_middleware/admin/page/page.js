@@ -7,6 +7,7 @@ import { bytes, count, dollars, percent, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const SLOW_MS = 10_000;
+const OLD_MS = 8_000;
 const SPAN_S = { "5m": 300, "1h": 3_600, "24h": 86_400 };
 
 let view = "5m";
@@ -14,10 +15,12 @@ let points = new Map(); // when it began -> point
 let latest = null;
 let stored = null;
 let following = null;
+let moved = { at_s: 0, ms: 0 };
 let slow = 0;
 
+// Changes a text only when it says something else: what is read out is not read out each second.
 function put(id, words) {
-  $(id).textContent = words;
+  if ($(id).textContent !== words) $(id).textContent = words;
 }
 
 function showCards({ cards, coordinator, mode }) {
@@ -38,7 +41,14 @@ function showCards({ cards, coordinator, mode }) {
   put("backend", cards.is_up ? "up" : "down");
   put("backend-note", coordinator);
   $("dot").className = `dot ${cards.is_up ? "up" : "down"}`;
-  put("state", `${cards.is_up ? "Live" : "Backend down"} · mode ${mode}`);
+  const word = isOld() ? "Numbers are not moving" : cards.is_up ? "Live" : "Backend down";
+  put("state", `${word} · mode ${mode}`);
+}
+
+// Whether frames come, but with the same numbers: the coordinator does not answer.
+function isOld() {
+  if (latest.at_s !== moved.at_s) moved = { at_s: latest.at_s, ms: Date.now() };
+  return Date.now() - moved.ms > OLD_MS;
 }
 
 function show() {
@@ -77,6 +87,7 @@ async function look() {
   const ended = await Promise.allSettled(parts.map((part) => part()));
   const out = ended.find(({ reason }) => reason instanceof SignedOut);
   if (out) signOut(out.reason.message);
+  else if (ended[1].reason) put("breakers", ended[1].reason.message);
 }
 
 function begin() {

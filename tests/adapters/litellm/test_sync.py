@@ -96,6 +96,8 @@ def test_the_second_of_two_equal_calls_does_not_reach_the_provider(callers: Call
     assert second._hidden_params["cache_key"].startswith("result:")
     found = callers.cache.stats().result
     assert (found.hits, found.misses, found.writes) == (1, 1, 1)
+    ((_, times),) = callers.cache.engine.recorder.popular.top()
+    assert times == 1
 
 
 @pytest.mark.parametrize("is_first_streamed", [True, False])

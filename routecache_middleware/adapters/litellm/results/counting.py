@@ -52,6 +52,8 @@ class Counting:
         else:
             outcome = Outcome.MISS
             recorder.result.misses += 1
+            if reason is MissReason.REQUEST:  # others were counted when they were looked up
+                recorder.missed(_RESULT, reason)
         if call.served:
             call.record.is_partly_stored = True
         call.record.outcome = outcome

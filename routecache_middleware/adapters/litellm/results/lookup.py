@@ -105,6 +105,7 @@ class Lookups:
         else:
             answer = self._serve(call, found, lookup.plan, Outcome.HIT)
             if answer is not None:
+                engine.recorder.popular.seen(ask.keys.key)
                 return answer
         if proceed.may_share:
             reply = await self._joining.join(call, ask, found, witness)

@@ -295,6 +295,8 @@ class SyncDoor:
         record.outcome = outcome
         if plan is not None:
             recorder.saved_results.served(plan.entry, query.tenant)
+            if outcome is Outcome.HIT:
+                recorder.popular.seen(query.key)
             record.age_s, record.ttl_s = plan.age_s, plan.ttl_s
 
     def _count_shadow(self, asked: Asked, call_id: str) -> None:
