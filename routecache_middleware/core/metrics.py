@@ -245,7 +245,7 @@ STORAGE_USAGE: Final = Metric(
     Kind.UP_DOWN,
     "By",
     (_CACHE, _LAYER),
-    "Bytes that the entries take, bookkeeping included.",
+    "Bytes that the entries take, bookkeeping included; on servers an estimate from some, without.",
 )
 STORAGE_LIMIT: Final = Metric(
     "routecache.storage.limit",

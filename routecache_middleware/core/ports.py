@@ -147,12 +147,17 @@ CoordinatorEvent = Invalidated | Filled | Released | Gap
 
 @dataclass(frozen=True, slots=True)
 class LayerUsage:
-    """What one layer holds: entries, bytes (bookkeeping included), limit, evicted so far."""
+    """What one layer holds: entries, bytes (bookkeeping included), limit, evicted so far.
+
+    ``is_estimate``: entries and bytes are estimates of what a server holds, which knows no limit of
+    ours: then ``limit_bytes`` is that of one entry.
+    """
 
     entries: int = 0
     bytes: int = 0
     limit_bytes: int = 0
     evictions: int = 0
+    is_estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

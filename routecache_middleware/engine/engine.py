@@ -10,20 +10,18 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives
 from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
-    PutFinished,
     RemoveFinished,
 )
 from routecache_middleware.core.invalidation import InvalidationRow
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.core.models import (
-    DiscardReason,
     Entry,
     MissReason,
     Outcome,
@@ -48,39 +46,30 @@ from routecache_middleware.engine.background import Background
 from routecache_middleware.engine.capture import CaptureBudget
 from routecache_middleware.engine.fleet import Fleet
 from routecache_middleware.engine.flights import Flights
-from routecache_middleware.engine.judging import Judge
-from routecache_middleware.engine.leases import Lease, Placing
 from routecache_middleware.engine.load import LoadTracker
 from routecache_middleware.engine.lookup import Lookup, lookup_finished
 from routecache_middleware.engine.owed import RETRY_S, Owed
 from routecache_middleware.engine.recorder import Recorder
+from routecache_middleware.engine.writing import Writes, error_name
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
 
-__all__ = ["Companion", "Engine"]
+if TYPE_CHECKING:
+    from routecache_middleware.engine.companion import Companion
+
+__all__ = ["Engine"]
 
 _logger = logging.getLogger("routecache")
 
 _ABSENT = Forward(MissReason.ABSENT)
 _INVALIDATED = Forward(MissReason.INVALIDATED)
 # Members of an Enum are slow to read from their class in Python 3.11: 75 ns each, measured.
-_GET, _PUT = Operation.GET, Operation.PUT
+_GET = Operation.GET
 _HIT, _STALE, _MISS = Outcome.HIT, Outcome.STALE, Outcome.MISS
-_STORED, _TOO_LARGE, _OUTDATED, _REFUSED, _FAILED = Placing
 _READABLE = frozenset({Mode.ON, Mode.READ_ONLY, Mode.SHADOW})
 _WRITABLE = frozenset({Mode.ON, Mode.WRITE_ONLY, Mode.SHADOW})
 
 
-class Companion(Protocol):
-    """What works beside an engine for as long as it is open."""
-
-    def opened(self) -> None:
-        """The coordinator was opened for the running event loop."""
-
-    async def aclose(self) -> None:
-        """The coordinator is about to be closed; never raises."""
-
-
-class Engine(Judge):
+class Engine(Writes):
     """A coordinator with its invalidation table, counters and observers."""
 
     def __init__(
@@ -329,54 +318,6 @@ class Engine(Judge):
         self._learn(fetched)
         return fetched.entries
 
-    async def put(
-        self, key: CacheKey, entry: Entry, *, verb: str = "", lease: Lease | None = None
-    ) -> Placing:
-        """Store an entry, under a lease if one is given, and say what became of it; counts."""
-        layer = entry.layer
-        if layer is Layer.RESULT and len(entry.body) > self.settings.max_result_bytes:
-            self.recorder.discarded(DiscardReason.TOO_LARGE, key)
-            return _TOO_LARGE
-        if not self.is_current(key, entry):  # it could take the place of one that is
-            self.recorder.layers[layer].discards += 1
-            return _OUTDATED
-        span = self.observer.begin(_PUT, layer, model=entry.model_id, verb=verb)
-        is_stored, failure = await self.write(key, entry, lease)
-        if span.is_watched:
-            size, ttl_s = len(entry.body), entry.freshness_lifetime_s
-            span.finish(PutFinished(is_stored, size, ttl_s, entry.model_id, failure))
-        if failure:
-            return _FAILED
-        return _STORED if is_stored else _REFUSED
-
-    async def write(
-        self, key: CacheKey, entry: Entry, lease: Lease | None = None
-    ) -> tuple[bool, str]:
-        """Store and count without tracing; says whether it was stored, and the error's name."""
-        counters, began_s = self.recorder.layers[entry.layer], perf_counter()
-        try:
-            if lease is None:
-                is_stored = await self.coordinator.store(key, entry)
-            else:
-                is_stored = await self.coordinator.store(
-                    key, entry, token=lease.token, form=lease.form
-                )
-        except Exception as error:  # noqa: BLE001 - as in lookup
-            counters.write_errors += 1
-            self.recorder.backend_failed("put", error)
-            self._wrote(entry, began_s, is_stored=False)
-            return False, _name(error)
-        self._wrote(entry, began_s, is_stored=is_stored)
-        if is_stored:
-            self.recorder.stored(key)
-        counters.writes += is_stored
-        counters.discards += not is_stored  # it does not fit, or the lease was lost
-        return is_stored, ""
-
-    def _wrote(self, entry: Entry, began_s: float, *, is_stored: bool) -> None:
-        took_s, size_bytes = perf_counter() - began_s, len(entry.body) if is_stored else 0
-        self.recorder.wrote(entry.layer, self.coordinator.name, took_s, size_bytes)
-
     async def invalidate(self, rows: Sequence[InvalidationRow]) -> AppendReceipt:
         """Append to the invalidation log and take it in.
 
@@ -392,7 +333,7 @@ class Engine(Judge):
         except BaseException as error:
             self._owed.add(rows)
             self.recorder.backend_failed("remove", error)
-            span.finish(RemoveFinished(kind, _name(error)))
+            span.finish(RemoveFinished(kind, error_name(error)))
             if isinstance(error, CoordinatorError) or not isinstance(error, Exception):
                 raise
             raise CoordinatorError(f"the invalidation of {kind} could not be recorded") from error
@@ -426,7 +367,9 @@ class Engine(Judge):
             except Exception as error:  # noqa: BLE001 - as in lookup
                 if self._open_again_s == -math.inf:  # the first time
                     name = self.coordinator.name
-                    _logger.warning("coordinator %s could not be opened: %s", name, _name(error))
+                    _logger.warning(
+                        "coordinator %s could not be opened: %s", name, error_name(error)
+                    )
                 self._open_again_s = self.clock.monotonic_s() + RETRY_S
             else:
                 self._opened_in = loop
@@ -452,7 +395,3 @@ class Engine(Judge):
         except Exception:  # noqa: BLE001 - as in lookup
             return False
         return await self.sync() >= receipt.position
-
-
-def _name(error: BaseException) -> str:
-    return type(error.__cause__ or error).__name__

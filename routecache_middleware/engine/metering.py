@@ -133,7 +133,7 @@ def _usage(layers: Mapping[Layer, LayerUsage], where: str, *, is_shared: bool) -
         yield metrics.ENTRY_COUNT, Series(place, usage.entries, is_shared=is_shared)
         if knows_bytes:
             yield metrics.STORAGE_USAGE, Series(place, usage.bytes, is_shared=is_shared)
-        if knows_bytes and usage.limit_bytes:
+        if knows_bytes and usage.limit_bytes and not usage.is_estimate:
             yield metrics.STORAGE_LIMIT, Series(place, usage.limit_bytes, is_shared=is_shared)
         evicted = Series((*place, "capacity"), usage.evictions, is_shared=is_shared)
         yield metrics.EVICTIONS, evicted

@@ -2,6 +2,7 @@
 
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
 from routecache_middleware.admin.door import Door as AdminDoor
+from routecache_middleware.gateway.health import asks_health
 
 __all__ = ["PATH", "Beside"]
 
@@ -21,7 +22,11 @@ class Beside:
         """Serve one connection."""
         if scope["type"] == "lifespan":
             self._admin.start()
-        if scope["type"] != "http" or not f"{scope['path']}/".startswith(f"{PATH}/"):
+        if (
+            scope["type"] != "http"
+            or not f"{scope['path']}/".startswith(f"{PATH}/")
+            or asks_health(scope)
+        ):
             await self._gateway(scope, receive, send)
         elif scope["path"] == PATH:
             await _move(scope, send)

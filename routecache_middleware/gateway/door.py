@@ -11,6 +11,7 @@ from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, S
 from routecache_middleware.gateway.answers import Refusal, refusal_messages
 from routecache_middleware.gateway.call import UpstreamBrokenError
 from routecache_middleware.gateway.clients import ClientKeys
+from routecache_middleware.gateway.health import asks_health, health
 
 __all__ = ["Door", "is_loopback"]
 
@@ -61,6 +62,10 @@ class Door:
         """Serve one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if asks_health(scope):
+            for message in health(scope):
+                await send(message)
             return
         refusal = self._refusal(scope)
         if refusal is not None:

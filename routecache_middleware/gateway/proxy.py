@@ -12,7 +12,12 @@ from routecache_middleware.adapters.asgi.types import Receive, Scope, Send
 from routecache_middleware.gateway.call import Call
 from routecache_middleware.gateway.catalogue import Catalogue
 from routecache_middleware.gateway.driver import Driver
-from routecache_middleware.gateway.model_list import lists_models, model_list
+from routecache_middleware.gateway.model_list import (
+    Merging,
+    lists_models,
+    model_list,
+    uncompressed,
+)
 
 __all__ = ["Proxy"]
 
@@ -57,10 +62,12 @@ class Proxy:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         catalogue = self._catalogue
-        if catalogue.default is None and lists_models(scope["method"], scope["path"]):
-            for message in model_list(catalogue.listed):
-                await send(message)
-            return
+        if catalogue.listed and lists_models(scope["method"], scope["path"]):
+            if catalogue.default is None:
+                for message in model_list(catalogue.listed):
+                    await send(message)
+                return
+            scope, send = uncompressed(scope), Merging(catalogue.listed, send)
         if self._driver is None:
             self._driver = self._open_driver()
         call = Call(

@@ -190,3 +190,16 @@ def test_a_store_without_a_limit_of_ours_reports_none(monkeypatch: pytest.Monkey
     snapshot = take_snapshot(engine)
     assert snapshot.of(metrics.STORAGE_LIMIT) == ()
     assert counts(snapshot, metrics.EVICTIONS) == {("result", "memory", "capacity"): 2}
+
+
+def test_what_a_server_holds_is_an_estimate_and_its_limit_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = new_cache().engine
+    usage = LayerUsage(entries=3, bytes=30, limit_bytes=7, is_estimate=True)
+    monkeypatch.setattr(
+        engine.coordinator, "stats", lambda: CoordinatorStats({Layer.RESULT: usage})
+    )
+    snapshot = take_snapshot(engine)
+    assert snapshot.value(metrics.STORAGE_USAGE, "result") == 30
+    assert snapshot.of(metrics.STORAGE_LIMIT) == ()

@@ -143,8 +143,8 @@ class RedisCoordinator:
     def stats(self) -> CoordinatorStats:
         """Return what the servers told some seconds ago.
 
-        Entries per layer are estimates from keys picked by chance. Bytes per layer are not known;
-        ``limit_bytes`` is the largest body of one entry.
+        Entries and bytes per layer are estimates from keys picked by chance; ``limit_bytes`` is the
+        largest body of one entry.
         """
         session = self._any_session()
         if session is None:
@@ -156,7 +156,9 @@ class RedisCoordinator:
         layers = {
             layer: LayerUsage(
                 entries=round(upkeep.keys * upkeep.shares.of(layer)),
+                bytes=upkeep.shares.bytes_of(layer, upkeep.keys),
                 limit_bytes=self._limit_bytes,
+                is_estimate=True,
             )
             for layer in Layer
         }

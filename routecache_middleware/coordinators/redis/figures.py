@@ -69,27 +69,49 @@ class Answers:
 
 
 class Shares:
-    """Estimates from keys picked by chance how many belong to which layer."""
+    """Estimates from keys picked by chance how many belong to which layer, and how large they are.
 
-    __slots__ = ("_counts", "_keys", "_total")
+    Of a size the key and the value count, not what the server needs besides.
+    """
+
+    __slots__ = ("_bytes", "_counts", "_keys", "_total")
 
     _KEEPS = 0.8  # of what was counted before, with each new sample
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._counts = dict.fromkeys(Layer, 0.0)
+        self._bytes = dict.fromkeys(Layer, 0.0)
         self._total = 0.0
 
-    def add(self, names: Sequence[bytes]) -> None:
-        """Count names picked by chance."""
+    def add(self, names: Sequence[bytes], sizes: Mapping[bytes, int]) -> None:
+        """Count names picked by chance; ``sizes``: of the values, as far as they are known."""
         self._total = self._total * self._KEEPS + len(names)
-        found = Counter(map(self._keys.layer_of, names))
+        found, taken = Counter(map(self._keys.layer_of, names)), Counter[Layer | None]()
+        for name in names:
+            taken[self._keys.layer_of(name)] += len(name) + sizes.get(name, 0)
         for layer in Layer:
             self._counts[layer] = self._counts[layer] * self._KEEPS + found[layer]
+            self._bytes[layer] = self._bytes[layer] * self._KEEPS + taken[layer]
 
     def of(self, layer: Layer) -> float:
         """Share of all keys that are entries of ``layer``, 0..1."""
         return self._counts[layer] / self._total if self._total else 0.0
+
+    def bytes_of(self, layer: Layer, keys: int) -> int:
+        """Bytes that the entries of ``layer`` take, when there are so many keys in all."""
+        return round(keys * self._bytes[layer] / self._total) if self._total else 0
+
+    async def ask_sizes(self, link: Link, names: Sequence[bytes]) -> dict[bytes, int]:
+        """Ask for the sizes of values; what the server will not say is left out.
+
+        Raises:
+            CoordinatorError: It does not answer.
+        """
+        ours = [name for name in dict.fromkeys(names) if self._keys.layer_of(name) is not None]
+        replies = await link.batch([("STRLEN", name) for name in ours]) if ours else []
+        pairs = zip(ours, replies, strict=True)
+        return {name: int(reply) for name, reply in pairs if not is_error(reply)}
 
 
 async def node_stats(links: Links) -> list[NodeStats]:

@@ -113,7 +113,8 @@ class Upkeep:
         self.keys = sum(answer.keys for answer in known)
         self.nodes = max(1, len(known))
         for answer in known:
-            self.shares.add(answer.names)
+            sizes = await self.shares.ask_sizes(self._links.entries, answer.names)
+            self.shares.add(answer.names, sizes)
         self._asked_s = self._clock.monotonic_s()
 
 

@@ -87,5 +87,6 @@ def _sum(usages: Iterable[LayerUsage]) -> LayerUsage:
             total.bytes + one.bytes,
             total.limit_bytes + one.limit_bytes,
             total.evictions + one.evictions,
+            one.is_estimate,
         )
     return total

@@ -244,7 +244,12 @@ class RedisNode:
         limit_bytes = self._limit_bytes
         return CoordinatorStats(
             layers={
-                layer: LayerUsage(round(self._held * self._shares.of(layer)), 0, limit_bytes)
+                layer: LayerUsage(
+                    round(self._held * self._shares.of(layer)),
+                    self._shares.bytes_of(layer, self._held),
+                    limit_bytes,
+                    is_estimate=True,
+                )
                 for layer in Layer
             },
             age_s=self._clock.monotonic_s() - self._figured_s,
@@ -255,7 +260,8 @@ class RedisNode:
         answers = Answers.of(await self._parts.links.log.batch(QUESTIONS))
         if answers is not None:
             self._held = answers.keys
-            self._shares.add(answers.names)
+            sizes = await self._shares.ask_sizes(self._parts.links.entries, answers.names)
+            self._shares.add(answers.names, sizes)
             self._figured_s = self._clock.monotonic_s()
         return answers
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 from routecache_middleware.coordinators.redis.keys import Keys
 from routecache_middleware.coordinators.table import create
-from routecache_middleware.core.keys import result_key
+from routecache_middleware.core.keys import Layer, result_key
 from routecache_middleware.core.models import START
 from routecache_middleware.core.settings import Settings
 from tests.coordinators.redis.support import CLOCK, KEY, entry, eventually, opened, row
@@ -131,3 +131,30 @@ async def test_the_url_makes_a_guarded_coordinator_with_a_near_cache(valkey_url:
         assert type(create(valkey_url + options, Settings(), CLOCK)).__name__ == kind
     bare = create(valkey_url, Settings(near=False), CLOCK)
     assert type(bare).__name__ == "GuardedCoordinator"
+
+
+async def test_bytes_of_a_layer_are_estimated_from_some_of_its_entries(valkey_url: str) -> None:
+    async with opened(valkey_url) as coordinator:
+        for number in range(50):
+            await coordinator.store(result_key(f"q{number}", "m"), entry(b"x" * 900))
+        await coordinator._session().upkeep._ask()
+        usage = coordinator.stats().layers[Layer.RESULT]
+        assert usage.is_estimate
+        # Of a few other keys some are among the samples.
+        assert 20 <= usage.entries <= 60
+        assert 900 < usage.bytes / usage.entries < 1_300
+
+
+async def test_a_server_that_does_not_tell_sizes_tells_the_rest(
+    valkey: ValkeyServer, valkey_url: str
+) -> None:
+    async with opened(valkey_url) as coordinator:
+        await coordinator.store(KEY, entry())
+        upkeep = coordinator._session().upkeep
+        keys = upkeep.shares._keys
+        valkey.command("DEL", keys.entry(KEY))
+        valkey.command("HSET", keys.entry(KEY), "a", "b")  # STRLEN of it is an error
+        valkey.command("PEXPIRE", keys.entry(KEY), "5000")
+        name = keys.entry(KEY).encode()
+        assert await upkeep.shares.ask_sizes(upkeep._links.entries, [name, b"other"]) == {}
+        assert await upkeep.shares.ask_sizes(upkeep._links.entries, []) == {}
