@@ -100,22 +100,27 @@ def expressions() -> Iterator[str]:
             yield variable["definition"]
 
 
-def test_every_metric_that_is_asked_for_exists_with_its_labels() -> None:
+def asked_of(expression: str) -> set[str]:
+    """Return the names of the metrics of an expression, which exist with the labels it asks for."""
     known, used = samples(), set()
-    for expression in expressions():
-        for name, labels in re.findall(r"\b(routecache_\w+)(?:\{(.*?)\})?", expression):
-            if name in {label for labels in known.values() for label in labels}:
-                continue
-            assert name in known, expression
-            used.add(name)
-            asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", labels)) - {"job", "instance"}
-            assert asked <= known[name], expression
-        by = {
-            label
-            for group in re.findall(r"by \(([\w, ]+)\)", expression)
-            for label in group.split(", ")
-        }
-        assert by <= {label for labels in known.values() for label in labels}, expression
+    for name, labels in re.findall(r"\b(routecache_\w+)(?:\{(.*?)\})?", expression):
+        if name in {label for labels in known.values() for label in labels}:
+            continue
+        assert name in known, expression
+        used.add(name)
+        asked = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", labels)) - {"job", "instance"}
+        assert asked <= known[name], expression
+    by = {
+        label
+        for group in re.findall(r"by \(([\w, ]+)\)", expression)
+        for label in group.split(", ")
+    }
+    assert by <= {label for labels in known.values() for label in labels} | {"job"}, expression
+    return used
+
+
+def test_every_metric_that_is_asked_for_exists_with_its_labels() -> None:
+    used = {name for expression in expressions() for name in asked_of(expression)}
     shown = {name.removesuffix("_bucket") for name in used}
     assert {metric.prometheus for metric in METRICS} == shown, "the dashboard shows all there is"
 
@@ -148,19 +153,55 @@ def test_the_dashboard_can_be_provisioned_and_its_panels_do_not_overlap() -> Non
     assert len(ids) == len(set(ids))
 
 
-def test_every_alert_has_a_page_in_the_runbook() -> None:
-    page = (FOLDER / "README.md").read_text("utf-8")
-    alerts: list[dict[str, Any]] = [
-        rule
+RUNBOOK = (FOLDER / "runbook.md").read_text("utf-8")
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def test_every_alert_has_a_section_in_the_runbook_and_names_it() -> None:
+    assert len(alerts()) == 7
+    names = [alert["alert"] for alert in alerts()]
+    assert re.findall(r"^## (.*)$", RUNBOOK, re.MULTILINE) == names
+    for name, alert in zip(names, alerts(), strict=True):
+        section = RUNBOOK.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        assert section.count("**What it means.**") == 1
+        assert section.count("**Confirm.**") == section.count("**What to do") == 1
+        assert section.count("```sh") >= 1, "a command"
+        assert section.count("```promql") == 1, "a query"
+        assert alert["annotations"]["runbook"] == f"runbook.md#{name.lower()}"
+        assert f"alertname: {name}" in (FOLDER / "routecache.rules.test.yml").read_text()
+
+
+def queries() -> list[str]:
+    blocks = re.findall(r"```promql\n(.*?)```", RUNBOOK, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_every_query_of_the_runbook_is_of_metrics_and_rules_that_exist() -> None:
+    assert {name for query in queries() for name in asked_of(query)}
+    recorded = {
+        rule["record"]
         for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"]
         for rule in group["rules"]
-        if "alert" in rule
-    ]
-    assert len(alerts) == 7
-    for alert in alerts:
-        assert f"### {alert['alert']}\n" in page
-        assert alert["annotations"]["runbook"] == f"README.md#{alert['alert'].lower()}"
-        assert f"alertname: {alert['alert']}" in (FOLDER / "routecache.rules.test.yml").read_text()
+        if "record" in rule
+    }
+    used = set(re.findall(r"routecache:\w+:\w+|routecache:\w+", "\n".join(queries())))
+    assert used
+    assert used <= recorded
+
+
+@needs_promtool
+def test_prometheus_understands_every_query_of_the_runbook(tmp_path: Path) -> None:
+    rules = [{"record": f"test:{n}", "expr": query} for n, query in enumerate(queries())]
+    page = {"groups": [{"name": "runbook", "rules": rules}]}
+    (tmp_path / "queries.yml").write_text(yaml.safe_dump(page), "utf-8")
+    checked = promtool("check", "rules", "queries.yml", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert f"{len(rules)} rules found" in checked.stdout
+    assert len(rules) > 15
 
 
 @pytest.mark.slow
