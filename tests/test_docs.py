@@ -4,7 +4,10 @@ import ast
 import asyncio
 import dataclasses
 import inspect
+import os
 import re
+import shutil
+import subprocess
 import textwrap
 from collections.abc import Coroutine
 from typing import Any
@@ -12,10 +15,13 @@ from typing import Any
 import pytest
 
 import routecache_middleware
-from routecache_middleware import RouteCache
+from routecache_middleware import RouteCache, RouteCacheMiddleware
 from routecache_middleware.core import cache_status
 from routecache_middleware.core.models import BypassReason, DiscardReason, MissReason, Outcome
 from routecache_middleware.core.settings import PROFILES
+from tests.clients.serving import serve
+from tests.support.apps import ScriptedApp, json_answer
+from tests.support.chat import completion
 from tests.support.readme_tables import README, RECORDS, filled, meanings
 
 TEXT = README.read_text("utf-8")
@@ -49,6 +55,28 @@ def test_what_the_readme_says_that_its_code_prints_is_printed(
         # The pattern may have begun at an earlier block; the one that prints is the last.
         test_the_code_in_the_readme_runs(block.rpartition("```python\n")[2])
         assert capsys.readouterr().out == printed
+
+
+ROUNDS = re.search(r"```sh\n(for round.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_asking_twice_prints_what_the_readme_says() -> None:
+    assert ROUNDS is not None
+    script, printed = ROUNDS.groups()
+    answer = json_answer(completion("Hello!"))
+    gateway = RouteCacheMiddleware(ScriptedApp(answer), url="memory://")
+    with serve(gateway) as server:
+        assert "http://127.0.0.1:8000" in script
+        ran = subprocess.run(
+            ["/bin/sh", "-c", script.replace("http://127.0.0.1:8000", server.url)],
+            env={"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-made-up", "no_proxy": "*"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    assert ran.stdout.splitlines() == printed.splitlines()
 
 
 @pytest.mark.parametrize("record", RECORDS)
