@@ -3,8 +3,9 @@
 LiteLLM's proxy reads it and does not send it on, so neither may we: an upstream would refuse it,
 and it says nothing about the answer, so it is not part of the key. Its words are those of LiteLLM
 1.106 (``DynamicCacheControl``); of theirs, ``ttl`` is how long the answer is kept and ``s-maxage``
-how old an answer may be. A word that is not known is passed over, as it is there; one that has the
-wrong type has the cautious meaning: it can keep an answer out of the cache, never bring one in.
+how old an answer may be. A word that is not known is passed over, as it is there, and a number may
+be given as text; what has the wrong type has the cautious meaning: it can keep an answer out of the
+cache, never bring one in.
 """
 
 import math
@@ -57,7 +58,7 @@ def read_body_directives(payload: Mapping[str, object]) -> BodyDirectives | None
     if not isinstance(found, dict) or (found and _WORDS.isdisjoint(found)):
         return None
     max_age_s = min((_age(found[name]) for name in _AGES if _is_said(found, name)), default=None)
-    namespace, use = found.get("namespace"), found.get(_USE)
+    namespace = found.get("namespace")
     is_apart = isinstance(namespace, list | dict)  # in a place that has no name
     return BodyDirectives(
         directives=Directives(
@@ -66,8 +67,8 @@ def read_body_directives(payload: Mapping[str, object]) -> BodyDirectives | None
             max_age_s=None if max_age_s is None else math.floor(max_age_s),
         ),
         namespace="" if is_apart or namespace is None else str(namespace),
-        ttl_s=_seconds(found.get("ttl")),
-        is_opted_in=use if isinstance(use, bool) else None,
+        ttl_s=_age(found["ttl"]) if _is_said(found, "ttl") else None,
+        is_opted_in=_opted_in(found),
     )
 
 
@@ -98,8 +99,17 @@ def _is_said(found: Mapping[str, object], name: str) -> bool:
 
 def _is_on(found: Mapping[str, object], name: str) -> bool:
     """Whether a prohibition is in force: as soon as it is there, unless it says that it is not."""
-    value = found.get(name)
-    return value not in (None, False, 0) and str(value).strip().lower() not in _NO
+    return _is_said(found, name) and not _says_no(found[name])
+
+
+def _opted_in(found: Mapping[str, object]) -> bool | None:
+    if found.get(_USE) is True:
+        return True
+    return False if _is_said(found, _USE) and _says_no(found[_USE]) else None
+
+
+def _says_no(value: object) -> bool:
+    return value in (False, 0) or str(value).strip().lower() in _NO
 
 
 def _age(value: object) -> float:
@@ -108,6 +118,10 @@ def _age(value: object) -> float:
 
 
 def _seconds(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return min(float(value), _MAX_DELTA_S)
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):  # the latter: an integer beyond all floats
+        return None
+    return min(seconds, _MAX_DELTA_S) if seconds >= 0 else None

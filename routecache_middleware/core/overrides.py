@@ -94,6 +94,10 @@ class Policies:
             found = self._memo[model, path] = self._combined(model, path)
         return found
 
+    def allow(self, model: str, path: str) -> bool:
+        """Whether answers of a model are cached at all, as of one that a router chose."""
+        return self.for_request(model, path).is_cached
+
     def decided(
         self,
         model: str,

@@ -19,6 +19,7 @@ from routecache_middleware.core.models import (
     ResponseMode,
 )
 from routecache_middleware.core.policy import CachePolicy
+from routecache_middleware.core.searching import searches_the_web
 from routecache_middleware.core.settings import Settings
 from routecache_middleware.core.targeted import ResponseDirectives, parse_response_directives
 
@@ -117,6 +118,7 @@ _ALONE = Proceed(may_look_up=True, may_serve=True, may_store=True, may_share=Fal
 _FRESH, _EXPIRED = Freshness.FRESH, Freshness.EXPIRED  # as in core.freshness
 _ON = Mode.ON
 _STORE = BypassReason.STORE
+_SEARCHES = BypassReason.WEB_SEARCH
 
 
 def plan_request(
@@ -125,10 +127,16 @@ def plan_request(
     settings: Settings,
     policy: CachePolicy,
     mode: Mode,
+    *,
+    model: str = "",
 ) -> Proceed | Bypass:
-    """Whether and how the result cache takes part in this request."""
-    if parsed.bypass is not None and not (parsed.bypass is _STORE and policy.allow_stored):
-        return Bypass(parsed.bypass)
+    """Whether and how the result cache takes part in this request.
+
+    ``model``: the one that is asked, where that is not the one that was asked for.
+    """
+    own = _own_reason(parsed, policy, model or parsed.model)
+    if own is not None:
+        return Bypass(own)
     if mode is Mode.OFF or not settings.result_caching:
         return Bypass(BypassReason.DISABLED)
     if directives.no_cache and directives.no_store:
@@ -148,6 +156,14 @@ def plan_request(
         may_share=may_serve and settings.coalescing and not directives.no_store,
         may_convert=not directives.no_transform,
     )
+
+
+def _own_reason(parsed: ParsedRequest, policy: CachePolicy, model: str) -> BypassReason | None:
+    """Why no answer to such a request can be reused, whatever the settings say."""
+    bypass = parsed.bypass
+    if bypass is not None and not (bypass is _STORE and policy.allow_stored):
+        return bypass
+    return _SEARCHES if searches_the_web(model) else None
 
 
 def plan_lookup(

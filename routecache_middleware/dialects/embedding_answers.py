@@ -34,6 +34,7 @@ _encode = msgspec.json.Encoder().encode
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 _NULL: Final = b"null"
 _MAX_DIGITS = 15
+_AT_ONCE = 64
 _SHORT = 16  # bytes of which an empty list or text is made at most
 
 
@@ -151,7 +152,19 @@ def _written(members: Members, data: list[Members], usage: Members | None) -> by
         made["usage"] = usage
     else:
         made.pop("usage", None)
-    return _encode(made)
+    return _encode(made) if len(data) <= _AT_ONCE else _in_steps(made, data)
+
+
+def _in_steps(made: dict[str, object], data: list[Members]) -> bytes:
+    """Encode as in one go, which would keep all other threads from running for 15 ms of 17 MB."""
+    place = list(made).index("data")
+    members = list(made.items())
+    before, after = _encode(dict(members[:place]))[:-1], _encode(dict(members[place + 1 :]))[1:]
+    pieces = [before, b"," if place else b"", b'"data":[']
+    for at in range(0, len(data), _AT_ONCE):
+        pieces += [b"," if at else b"", _encode(data[at : at + _AT_ONCE])[1:-1]]
+    pieces += [b"]", b"," if len(members) > place + 1 else b"", after]
+    return b"".join(pieces)
 
 
 def _shares(usage: Members, sizes: Sequence[int]) -> list[Members]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from routecache_middleware.core.dialect import Judgement, ParsedRequest, Role, names
 from routecache_middleware.core.models import BypassReason, ResponseMode
+from routecache_middleware.core.searching import searches_the_web
 from routecache_middleware.dialects.openai_fields import CHAT_FIELDS
 from routecache_middleware.dialects.openai_judge import judge_json, judge_stream
 from routecache_middleware.dialects.openai_request import error_body, objects, read_request
@@ -15,8 +16,6 @@ __all__ = ["OpenAIChat"]
 _CLIENT_TOOLS = ("function", "custom")  # the client runs these; every other type the server runs
 _HELPERS = ("data_sources", "plugins")  # what Azure and OpenRouter look up on the server's side
 _SEARCHES = ("web_search_options", "search_parameters")
-_SEARCHING = ("-search-preview", "-search-api")  # OpenAI's models that always search ...
-_ONLINE = ":online"  # ... and how OpenRouter's are told to
 _MARK = "prompt_cache_breakpoint"
 _TEXT_PARTS = ("text", "refusal")
 
@@ -113,11 +112,8 @@ def _bypass(
 
 
 def _searches(payload: Mapping[str, object]) -> bool:
-    """Whether the model searches the web without being asked to, going by its name."""
     model = payload.get("model")
-    return isinstance(model, str) and (
-        any(mark in model for mark in _SEARCHING) or model.endswith(_ONLINE)
-    )
+    return isinstance(model, str) and searches_the_web(model)
 
 
 def _has_helpers(payload: Mapping[str, object]) -> bool:

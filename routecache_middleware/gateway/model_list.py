@@ -93,7 +93,7 @@ def _merged(body: bytes, names: Sequence[str]) -> bytes | None:
     own = set(names)
     others = [row for row in data if not (isinstance(row, dict) and row.get("id") in own)]
     merged = {**found, "data": [*_rows(names), *others]}
-    if names and "first_id" in found:
+    if "first_id" in found:
         merged["first_id"] = names[0]
     return msgspec.json.encode(merged)
 

@@ -18,6 +18,7 @@ from routecache_middleware.core.models import BypassReason, Entry, MissReason, O
 from routecache_middleware.core.plan import Forward, Proceed, Serve, plan_lookup
 from routecache_middleware.core.reasons import meaning
 from routecache_middleware.core.records import scopes_of, with_tenant
+from routecache_middleware.core.searching import searches_the_web
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.identify import Identified, Several
 from routecache_middleware.errors import ConfigurationError
@@ -100,6 +101,9 @@ class _Inquiry:
         model: str | None = found.parsed.model
         if self._known.is_routed and self._question.tenant:
             model = await self._decide(found)
+            if model and (reason := self._forbids(model)):
+                self._end(Outcome.BYPASS, reason)
+                return replace(self._said, trouble=self._inspector.trouble)
         if isinstance(plan, Proceed) and model is not None:
             await self._look(plan, found, model)
         elif isinstance(plan, Proceed) and self._inspector.trouble:  # nothing more is asked
@@ -109,6 +113,12 @@ class _Inquiry:
         if self._question.neighbour is not None:
             self._say(neighbour=await self._others.given(self._question.neighbour))
         return replace(self._said, trouble=self._inspector.trouble)
+
+    def _forbids(self, model: str) -> BypassReason | None:
+        """Why the answers of the model that the router chose are not cached, or None."""
+        if not self._engine.policies.allow(model, self._question.path):
+            return BypassReason.POLICY
+        return BypassReason.WEB_SEARCH if searches_the_web(model) else None
 
     async def _decide(self, found: Identified) -> str | None:
         """Find out where the request is routed; None when the router has to say."""

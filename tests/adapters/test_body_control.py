@@ -9,7 +9,7 @@ from routecache_middleware import LLMRequest
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer
-from tests.support.asgi import KEY, fetch
+from tests.support.asgi import KEY, Client, fetch, settle
 from tests.support.chat import ask, completion
 
 SIGNED = [KEY, (b"content-digest", b"sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:")]
@@ -193,3 +193,51 @@ async def test_its_repeats_are_remembered_too(gateway: Gateway) -> None:
     cached = gateway()
     body = with_cache(namespace="a")
     assert [(await fetch(cached, body)).outcome for _ in range(3)] == ["MISS", "HIT", "HIT"]
+
+
+async def test_a_text_that_says_use_cache_false_is_heeded(gateway: Gateway) -> None:
+    """README: a known word of the wrong type has its cautious meaning."""
+    mw = gateway()
+    await fetch(mw)
+    got = await fetch(mw, ask(cache={"use-cache": "false"}))
+    assert got.outcome != "HIT"
+
+
+@pytest.mark.parametrize("ttl", ["0", -1, "soon"])
+async def test_a_ttl_of_the_wrong_type_keeps_nothing(gateway: Gateway, ttl: object) -> None:
+    mw = gateway()
+    await fetch(mw, ask(cache={"ttl": ttl}))
+    assert (await fetch(mw)).outcome == "MISS"
+
+
+async def test_the_cache_object_is_cut_out_of_what_no_dialect_understands(
+    gateway: Gateway,
+) -> None:
+    """README: it stays only in mode off, in compressed or large bodies, and on other paths."""
+    app = ScriptedApp()
+    mw = gateway(app)
+    objects = json.dumps(
+        {"model": "jina-clip", "input": [{"text": "a"}], "cache": {"no-store": True}}
+    )
+    got = await fetch(mw, objects.encode(), path="/v1/embeddings")
+    assert got.outcome == "BYPASS"
+    assert "cache" not in json.loads(app.call.body)
+
+
+async def test_an_app_may_refuse_whoever_has_no_credential_before_it_has_the_body(
+    gateway: Gateway,
+) -> None:
+    """As it could before bodies of such requests were read to the end; slow ones are held up."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in json_answer(b"{}", status=401):
+            await send(message)
+
+    mw = gateway(app)
+    part = {"type": "http.request", "body": ask()[:20], "more_body": True}
+    asking = Client(mw, [part], headers=[]).start()
+    await settle()
+    is_answered = bool(asking.got)
+    asking.disconnect()
+    await asking.error()
+    assert is_answered

@@ -125,3 +125,18 @@ async def test_what_is_remembered_is_bounded(gateway: Gateway) -> None:
     await fetch(mw, ask(model="m" * 1000))
     assert max(map(len, recorder._last_discards)) <= 512
     assert (await why(mw, ask(model="m" * 1000))).last_discard == ""
+
+
+async def test_a_list_that_was_stored_since_has_no_last_discard(
+    gateway: Gateway, clock: FakeClock
+) -> None:
+    app = EmbeddingApp()
+    app.answers[0] = json_answer(b"{}", status=503)
+    mw = gateway(app, result_ttl_s=10.0)
+    asked = ask_embeddings(["a", "b"])
+    assert (await fetch(mw, asked, path=LISTS)).status == 503
+    assert (await fetch(mw, asked, path=LISTS)).status == 200
+    assert (await fetch(mw, asked, path=LISTS)).outcome == "HIT"
+    clock.advance(20)
+    said = await mw.explain(path=LISTS, body=asked, headers=[KEY])
+    assert (said.outcome.value, said.last_discard) == ("miss", "")

@@ -119,3 +119,27 @@ async def test_what_must_not_be_reused_is_not(gateway: Gateway, kind: str) -> No
     await first.error()
     got = await again.end()
     assert (got.outcome, got.body, app.calls) == ("MISS", BODY, 2)
+
+
+async def test_nobody_waits_for_what_will_not_be_stored(gateway: Gateway) -> None:
+    app = Closing()
+    mw = gateway(app, mode="read_only")
+    first = await hung_up(mw)
+    again = await fetch(mw, STREAM)
+    assert (again.outcome, again.body, app.calls) == ("MISS", BODY, 2)
+    app.may_end.set()
+    await first.error()
+
+
+async def test_nobody_waits_for_what_was_vetoed(gateway: Gateway) -> None:
+    app = Closing()
+    mw = gateway(app)
+    first = Client(mw, STREAM).start()
+    await settle()
+    first.scope["state"]["routecache"].no_store()
+    first.disconnect()
+    await settle()
+    again = await fetch(mw, STREAM)
+    assert (again.outcome, again.body, app.calls) == ("MISS", BODY, 2)
+    app.may_end.set()
+    await first.error()

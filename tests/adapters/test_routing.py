@@ -367,3 +367,24 @@ async def test_a_model_in_the_path_is_not_routed(gateway: Gateway) -> None:
     await mw.cache.invalidate_model("gpt-4o")
     assert (await fetch(mw, body, scope=scope_of(path=path))).outcome == "MISS"
     assert (await fetch(mw, body, scope=other)).outcome == "HIT"
+
+
+async def test_only_if_cached_gets_what_everybody_gets(gateway: Gateway, clock: FakeClock) -> None:
+    """A decision in its stale window routes requests; so it does this one."""
+    calls = 0
+
+    async def router(_: object) -> str:
+        nonlocal calls
+        calls += 1
+        return "small"
+
+    mw = gateway(
+        router=router,
+        routing_ttl_s=10.0,
+        routing_stale_while_revalidate_s=600.0,
+        result_ttl_s=1000.0,
+    )
+    await fetch(mw, ask(model="auto"))
+    clock.advance(20)
+    got = await fetch(mw, ask(model="auto"), headers=[KEY, (b"cache-control", b"only-if-cached")])
+    assert got.outcome == "HIT"

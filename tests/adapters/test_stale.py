@@ -331,3 +331,27 @@ async def test_while_it_is_made_anew_an_error_changes_nothing(
         details.append((got.get("cache-status") or "").rpartition("detail=")[2])
     assert details == ["stale-while-revalidate", "stale-if-error"]
     assert all(before.scope["path"] == after.scope["path"] for before, after in pairwise(app.calls))
+
+
+async def test_a_request_that_is_not_rescued_is_one_miss(
+    gateway: Gateway, clock: FakeClock
+) -> None:
+    """Three requests, none of them answered from the cache."""
+    app = ScriptedApp(json_answer(), json_answer(b"{}", status=503), is_stepped=True)
+    mw = gateway(app, result_ttl_s=10.0, result_stale_if_error_s=600.0)
+    first = Client(mw).start()
+    await settle()
+    await app.call.step(2)
+    await first.end()
+    clock.advance(20)
+    asking = [Client(mw).start() for _ in range(2)]
+    await settle()
+    assert len(app.calls) == 2
+    await mw.cache.invalidate_model("m")
+    await app.call.step(2)
+    assert (await asking[0].end()).status == 503
+    await settle()
+    assert len(app.calls) == 3
+    await app.call.step(2)
+    assert (await asking[1].end()).status == 503
+    assert mw.cache.stats().result.misses == 3

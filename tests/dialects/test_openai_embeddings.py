@@ -393,3 +393,30 @@ def test_no_bytes_make_it_raise(noise: bytes) -> None:
         DIALECT.put_together([body, body], two)
         DIALECT.render(body, JSON, form)
         DIALECT.render(body, JSON, parsed())
+
+
+@pytest.mark.parametrize("names", ["", "object,model", "model,data", "data,usage", "x,data,usage"])
+@pytest.mark.parametrize("count", [2, 64, 65, 128, 129])
+def test_a_long_list_is_written_in_steps_as_a_short_one_is_at_once(names: str, count: int) -> None:
+    first: dict[str, Any] = {
+        name: {"data": []} if name == "x" else "m" for name in names.split(",") if name
+    }
+    first.pop("usage", None)
+    parts = []
+    for number in range(count):
+        row = {"object": "embedding", "index": 0, "embedding": [number]}
+        usage = {"usage": {"prompt_tokens": 1}} if "usage" in names else {}
+        answer = {**first, "data": [row], **usage}
+        parts.append(json.dumps(answer, separators=(",", ":")).encode())
+    asked = DIALECT.parse({"model": "m", "input": ["a"] * count})
+    assert asked is not None
+    made = DIALECT.put_together(parts, asked)
+    assert made is not None
+    said = json.loads(made)
+    assert [row["embedding"] for row in said["data"]] == [[number] for number in range(count)]
+    assert [row["index"] for row in said["data"]] == list(range(count))
+    assert said.get("usage", {}).get("prompt_tokens", count) == count
+    assert {name: value for name, value in said.items() if name in first and name != "data"} == {
+        name: value for name, value in first.items() if name != "data"
+    }
+    assert json.dumps(said, separators=(",", ":")).encode() == made

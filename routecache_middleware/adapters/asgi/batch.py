@@ -106,6 +106,7 @@ async def store_items(parts: Parts, case: Case, found: Several, whole: Entry) ->
     if items is not None:
         items.fresh = {}  # the request may go on for long after its answer
     await put_many(engine, entries, verb=case.dialect.verb)
+    engine.recorder.stored(case.key)
 
 
 def _entries(

@@ -20,11 +20,13 @@ from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
 from routecache_middleware.core.choices import Mode, Tenancy
 from routecache_middleware.core.directives import Directives
-from routecache_middleware.core.keys import CacheKey, Layer, result_key
+from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome, RoutingDecision
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
+from routecache_middleware.core.records import read_decision
 from routecache_middleware.core.splice import replace_model
 from routecache_middleware.engine.identify import Identified, Several
+from routecache_middleware.engine.reading import read_out
 
 __all__ = ["consult", "entry_tenant"]
 
@@ -75,7 +77,11 @@ async def _understand(
     if head.unreadable is not None:
         return head.unreadable
     if head.refusal is not None and parts.routing is None:
-        await cut(parts, case, head, receive)
+        message = await receive()
+        case.messages.append(message)
+        # Of a longer one the app need not wait for the end if it refuses such requests.
+        if not message.get("more_body", False):
+            await cut(parts, case, head, message.get("body", b""))
         return head.refusal
     began_s = perf_counter()
     body = await read_body(receive, engine.settings.max_request_bytes, case.messages)
@@ -86,6 +92,7 @@ async def _understand(
     if found is None:
         found = await parts.identifier.identify(case.dialect, head.context, body)
     if isinstance(found, BypassReason):
+        await cut(parts, case, head, body)
         return found
     case.found, case.model = found, found.parsed.model
     case.tenant = entry_tenant(parts, head)
@@ -154,7 +161,13 @@ async def _decided(
     parts: Parts, case: Case, found: Identified, routing: Routing
 ) -> RoutingDecision | None:
     """Return the decision that is stored: who says only-if-cached has the router not asked."""
-    stored = await parts.cache.get_routing_decision(found.fingerprint.decision, tenant=case.tenant)
+    engine = parts.engine
+    counters, stored = engine.recorder.layers[Layer.ROUTING], None
+    if engine.may_read(Layer.ROUTING):
+        key = route_key(found.fingerprint.decision, case.tenant)
+        lookup = await engine.lookup(Layer.ROUTING, key, may_be_stale=True)
+        stored = read_out(lookup.plan, read_decision)
+        counters.count(Outcome.MISS if stored is None else lookup.outcome)
     usable = None if stored is None else routing.usable(stored)
     if usable is None:
         case.miss = MissReason.ABSENT if stored is None else MissReason.INELIGIBLE
@@ -167,7 +180,10 @@ async def _look_up(
     engine = parts.engine
     settings, mode = engine.settings, engine.mode
     policy = engine.policy if case.policy is None else case.policy.policy
-    plan = plan_request(found.parsed, case.directives, settings, policy, mode)
+    if case.decision is not None and not engine.policies.allow(case.model, case.scope["path"]):
+        case.bypass = BypassReason.POLICY
+        return None
+    plan = plan_request(found.parsed, case.directives, settings, policy, mode, model=case.model)
     if isinstance(plan, Bypass):
         case.bypass = plan.reason
         return None

@@ -1,10 +1,9 @@
 """Heeding what a request's body asks of the cache, and what the operator's policy says of it."""
 
-from routecache_middleware.adapters.asgi.body import read_body, spliced
+from routecache_middleware.adapters.asgi.body import spliced
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.head import RequestHead
 from routecache_middleware.adapters.asgi.parts import Parts
-from routecache_middleware.adapters.asgi.types import Receive
 from routecache_middleware.core.body_directives import (
     BODY_FIELD,
     BodyDirectives,
@@ -31,14 +30,14 @@ async def heed(
     return await _without(parts, case, head, body)
 
 
-async def cut(parts: Parts, case: Case, head: RequestHead, receive: Receive) -> None:
+async def cut(parts: Parts, case: Case, head: RequestHead, body: bytes) -> None:
     """Forward a request that cannot be cached without what only a cache understands.
 
     Whether or not the cache may take part, clients write the same body, and an upstream refuses
     members that it does not know.
     """
-    body = await read_body(receive, parts.engine.settings.max_request_bytes, case.messages)
-    if body is not None and _NAMED in body and await parts.identifier.is_asked(body):
+    is_small = len(body) <= parts.engine.settings.max_request_bytes
+    if is_small and _NAMED in body and await parts.identifier.is_asked(body):
         await _without(parts, case, head, body)
 
 

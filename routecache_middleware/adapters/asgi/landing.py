@@ -71,8 +71,11 @@ class Landing:
         Nobody can follow that, but whoever asks now had better wait for a moment: the entry is as
         good as stored.
         """
-        flights = self._parts.engine.live
+        flights, proceed = self._parts.engine.live, self._case.proceed
         if flights.find(self._flight) is not leader:
+            return
+        if proceed is None or not proceed.may_store or self._call.state.is_vetoed:
+            flights.close(self._flight, leader)
             return
         self._boarding = Boarding(leader.position)
         flights.open(self._flight, self._boarding)

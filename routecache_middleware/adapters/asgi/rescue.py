@@ -29,10 +29,10 @@ class Rescue:
 
     async def on_status(self, status: int) -> list[Message] | None:
         """Return what to send instead of a response of this status; None: the app's own."""
-        if status in _FAILURES:
-            return await self.answer()
-        self.not_needed()
-        return None
+        answer = await self.answer() if status in _FAILURES else None
+        if answer is None:
+            self.not_needed()
+        return answer
 
     async def answer(self) -> list[Message] | None:
         """Return the stale answer, unless it may not be used or cannot be made of what is there."""
@@ -45,9 +45,7 @@ class Rescue:
                 answer = self._stale_answer()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not change the answer
             self._parts.warn("the cache", error)
-        if answer is None:
-            self.not_needed()
-        self._is_settled = True
+        self._is_settled |= answer is not None
         return answer
 
     async def run(self, calling: Awaitable[None], relay: Relay, send: Send) -> None:

@@ -1,5 +1,6 @@
 """Callers' ``cache`` argument, when it is something else, or has more in it than is known."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -82,3 +83,19 @@ async def test_an_object_that_says_nothing_is_as_good_as_none(
 ) -> None:
     async with answering(provider) as asking:
         assert await asking.is_kept(cache=cache)
+
+
+@pytest.mark.parametrize(("one", "other"), [(7, 8), (7, ""), (["a"], ["b"]), (True, None)])
+async def test_namespaces_that_are_no_text_are_kept_apart(
+    provider: Provider, one: object, other: object
+) -> None:
+    """As in LiteLLM (it puts whatever it is before the key), and as in front of other gateways."""
+    async with answering(provider) as asking:
+        await asking.chat(cache={"namespace": one})
+        await asyncio.sleep(0.05)
+        assert not is_hit(await asking.chat(cache={"namespace": other} if other else {}))
+
+
+async def test_a_text_that_says_use_cache_false_is_heeded(provider: Provider) -> None:
+    async with answering(provider) as asking:
+        assert not await passes(asking, cache={"use-cache": "false"})

@@ -398,6 +398,17 @@ async def test_a_ring_that_was_left_open_in_another_event_loop_opens_anew(
     other_loop.close()
 
 
+async def found(cache: RouteCache, hashes: list[str]) -> list[QueryResult | None]:
+    """Read them, again if need be: a read that comes upon a dead server is a miss."""
+    read: list[QueryResult | None] = []
+    for _ in range(50):
+        read = [await cache.get_query_result(query_hash, "m") for query_hash in hashes]
+        if None not in read:
+            break
+        await asyncio.sleep(0.1)
+    return read
+
+
 async def test_two_gateways_share_a_ring_behind_their_near_caches(
     servers: list[ValkeyServer],
 ) -> None:
@@ -423,15 +434,7 @@ async def test_two_gateways_share_a_ring_behind_their_near_caches(
             for query_hash in hashes:
                 if await second.get_query_result(query_hash, "m") is None:
                     await second.cache_query_result(query_hash, "m", b"{}", 5.0)
-
-        async def found() -> list[QueryResult | None]:
-            return [await first.get_query_result(query_hash, "m") for query_hash in hashes]
-
-        for _ in range(50):  # a read that comes upon a dead server is a miss
-            if None not in await found():
-                break
-            await asyncio.sleep(0.1)
-        assert None not in await found()
+        assert None not in await found(first, hashes)
         await second.invalidate_model("m")
         await asyncio.sleep(0.1)
         assert await first.get_query_result(hashes[0], "m") is None

@@ -34,16 +34,14 @@ def read_controls(cache: object, namespace: object = None) -> BodyDirectives:
     if not asked and not namespace:
         return NO_CONTROLS
     known = {name: asked[name] for name in _FLAGS if name in asked}
+    known["namespace"] = namespace or None
     known["ttl"] = _seconds(asked.get("ttl"))
     for name in _AGES:
         if asked.get(name) is not None:
             known[name] = _seconds(asked[name]) or 0
     found = read_body_directives({BODY_FIELD: known}) or NO_CONTROLS
-    return replace(
-        found,
-        directives=with_body(found.directives, found),  # ``use-cache: false``: none of this
-        namespace=namespace if isinstance(namespace, str) else "",
-    )
+    # ``use-cache: false``: none of this
+    return replace(found, directives=with_body(found.directives, found))
 
 
 def _seconds(value: object) -> float | None:
