@@ -6,8 +6,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from routecache_middleware.coordinators.ending import together
 from routecache_middleware.coordinators.redis.address import Node
-from routecache_middleware.coordinators.redis.ending import together
 from routecache_middleware.coordinators.redis.failures import failure, is_reply
 from routecache_middleware.coordinators.redis.link import Command, Link, NodeUse
 from routecache_middleware.core.ports import Clock

@@ -12,7 +12,7 @@ import asyncio
 import math
 import random
 
-from routecache_middleware.coordinators.redis.ending import end
+from routecache_middleware.coordinators.ending import end
 from routecache_middleware.coordinators.redis.inbox import read_messages
 from routecache_middleware.coordinators.redis.log import StreamLog, Tail, Waited
 from routecache_middleware.coordinators.redis.mirror import Mirror

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 
-from routecache_middleware.coordinators.redis.ending import end
+from routecache_middleware.coordinators.ending import end
 from routecache_middleware.coordinators.redis.entries import Entries
 from routecache_middleware.coordinators.redis.figures import Shares
 from routecache_middleware.coordinators.redis.inbox import notify

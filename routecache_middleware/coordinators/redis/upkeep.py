@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from routecache_middleware.coordinators.redis.ending import end
+from routecache_middleware.coordinators.ending import end
 from routecache_middleware.coordinators.redis.figures import QUESTIONS, Answers, Shares
 from routecache_middleware.coordinators.redis.links import Links
 from routecache_middleware.coordinators.redis.log import StreamLog

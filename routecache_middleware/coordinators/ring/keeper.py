@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from routecache_middleware.coordinators.ending import end
 from routecache_middleware.coordinators.ring.log import RingLog
 from routecache_middleware.coordinators.ring.members import Member, Members
 from routecache_middleware.core.models import Position
@@ -56,7 +57,8 @@ class Keeper:
         self._tasks, self._waits = [], {}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            await end(task)
 
     def forget(self, name: str) -> None:
         """A node was unregistered: nothing is waited for there."""

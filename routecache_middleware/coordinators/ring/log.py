@@ -55,6 +55,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
+from routecache_middleware.coordinators.ending import end
 from routecache_middleware.coordinators.ring.members import Member, Members
 from routecache_middleware.coordinators.ring.merged import EVERYTHING, MergedLog, Plan
 from routecache_middleware.coordinators.ring.node import NodeTail, position_at
@@ -138,7 +139,8 @@ class RingLog:
         reading, self._next = list(self._reading), None
         for task in reading:
             task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
+        for task in reading:
+            await end(task)
 
     def tail_now(self, after: Position) -> Fetched:
         """Return what was read after ``after``, without waiting."""
@@ -167,7 +169,9 @@ class RingLog:
         try:
             await asyncio.shield(reading)  # others wait for it too
         except asyncio.CancelledError:
-            if reading.cancelled():  # not the caller, but what it waits for
+            caller = asyncio.current_task()
+            is_called_off = caller is not None and caller.cancelling() > 0
+            if reading.cancelled() and not is_called_off:  # what it waits for, not the caller
                 raise CoordinatorError("the ring is being closed") from None
             raise
 

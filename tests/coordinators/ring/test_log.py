@@ -345,6 +345,18 @@ async def test_rows_that_could_not_be_read_back_leave_no_proof(
     assert (await ring.fetch((), START)).rows[-1].row == row("m")
 
 
+async def test_who_is_called_off_with_what_it_waits_for_ends(fleet: Fleet) -> None:
+    """An event loop that ends cancels all tasks at once: nobody may go on after that."""
+    ring = await fleet.quiet("a")
+    fleet.network.delay_s = 0.01
+    calling = asyncio.ensure_future(ring._log.refresh())
+    await asyncio.sleep(0)
+    for task in (calling, *ring._log._reading):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+
+
 async def test_the_proof_dates_from_when_reading_began(fleet: Fleet, clock: FakeClock) -> None:
     ring = await fleet.quiet("a", timeout_s=5.0)
     await ring._log.refresh()
