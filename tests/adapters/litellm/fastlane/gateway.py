@@ -17,6 +17,9 @@ from routecache_middleware.adapters.litellm.fastlane.dialect import CHAT, LaneDi
 from routecache_middleware.adapters.litellm.fastlane.part import FastLanePart
 from routecache_middleware.adapters.litellm.hub import Hub
 from routecache_middleware.adapters.litellm.options import for_cache
+from routecache_middleware.adapters.litellm.results.apis import api_of
+from routecache_middleware.adapters.litellm.results.calls import Call, CallKey
+from routecache_middleware.adapters.litellm.results.controls import read_controls
 from routecache_middleware.core.models import Outcome
 from routecache_middleware.core.ports import Coordinator
 from routecache_middleware.testing.clock import FakeClock
@@ -157,6 +160,21 @@ class Lane:
                 setattr(found, name, value)
 
         self.gateway.on_accepted = write
+
+    def misses_calls(self, *, is_cut_off: bool) -> None:
+        """Let our cache inside LiteLLM miss each call; ``is_cut_off``: LiteLLM invents its end."""
+        api = api_of("acompletion")
+        assert api is not None
+
+        def cut_off(data: dict[str, Any]) -> None:
+            record = self.hub.outcomes.of(data["litellm_call_id"])
+            record.outcome = Outcome.MISS
+            position = self.cache.engine.table.position
+            call = Call(api, "", read_controls(None), None, record, position=position, began_s=0.0)
+            if is_cut_off:
+                CallKey("", call).mark_cut_off()
+
+        self.gateway.on_accepted = cut_off
 
     async def aclose(self) -> None:
         """End it."""

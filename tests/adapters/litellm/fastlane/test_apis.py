@@ -1,7 +1,6 @@
 """The fast lane in each API: the same rules, and what LiteLLM does differently in each."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -15,9 +14,6 @@ from routecache_middleware.adapters.litellm.fastlane.dialect import (
     LaneDialect,
 )
 from routecache_middleware.adapters.litellm.outcomes import lane_tag
-from routecache_middleware.adapters.litellm.results.apis import api_of
-from routecache_middleware.adapters.litellm.results.calls import Call, CallKey
-from routecache_middleware.adapters.litellm.results.controls import read_controls
 from routecache_middleware.core.models import Outcome
 from tests.adapters.litellm.fastlane.asking import PATHS
 from tests.adapters.litellm.fastlane.gateway import Lane
@@ -161,18 +157,7 @@ async def test_a_stream_that_litellm_has_ended_by_itself_is_not_kept(
     lane: Lane, *, is_cut_off: bool
 ) -> None:
     """It looks complete: LiteLLM has invented its finish reason."""
-    api = api_of("acompletion")
-    assert api is not None
-
-    def cut_off(data: dict[str, Any]) -> None:
-        record = lane.hub.outcomes.of(data["litellm_call_id"])
-        record.outcome = Outcome.MISS
-        position = lane.cache.engine.table.position
-        call = Call(api, "", read_controls(None), None, record, position=position, began_s=0.0)
-        if is_cut_off:
-            CallKey("", call).mark_cut_off()
-
-    lane.gateway.on_accepted = cut_off
+    lane.misses_calls(is_cut_off=is_cut_off)
     lane.gateway.answer = sse_answer(chunks())
     await lane.ask(stream=True)
     assert (await lane.ask(stream=True)).outcome == ("MISS" if is_cut_off else "HIT")

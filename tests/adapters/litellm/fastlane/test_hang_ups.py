@@ -5,10 +5,6 @@ from typing import Any
 
 import pytest
 
-from routecache_middleware.adapters.litellm.results.apis import api_of
-from routecache_middleware.adapters.litellm.results.calls import Call, CallKey
-from routecache_middleware.adapters.litellm.results.controls import read_controls
-from routecache_middleware.core.models import Outcome
 from tests.adapters.litellm.fastlane.gateway import Lane
 from tests.support.apps import sse_answer
 from tests.support.asgi import Client
@@ -27,18 +23,7 @@ async def lane() -> AsyncIterator[Lane]:
 async def test_a_stream_that_litellm_has_ended_is_not_kept_when_the_client_hangs_up(
     lane: Lane, *, leaves: bool, is_cut: bool
 ) -> None:
-    api = api_of("acompletion")
-    assert api is not None
-
-    def cut_off(data: dict[str, Any]) -> None:
-        record = lane.hub.outcomes.of(data["litellm_call_id"])
-        record.outcome = Outcome.MISS
-        position = lane.cache.engine.table.position
-        call = Call(api, "", read_controls(None), None, record, position=position, began_s=0.0)
-        if is_cut:
-            CallKey("", call).mark_cut_off()
-
-    lane.gateway.on_accepted = cut_off
+    lane.misses_calls(is_cut_off=is_cut)
     lane.gateway.answer = sse_answer(chunks())
 
     async def listening(scope: Any, receive: Any, send: Any) -> None:
