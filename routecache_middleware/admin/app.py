@@ -96,7 +96,6 @@ class _Endpoint:
         self._services = services
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-
         from starlette.requests import Request  # noqa: PLC0415 - not before the app is made
 
         request = Request(scope, receive)
@@ -108,7 +107,6 @@ class _Endpoint:
         await reply(answer)(scope, receive, send)
 
     async def _answer(self, request: "Request") -> Answer:
-
         row, principal = self._row, principal_of(request.scope)
         self._services.keeper.start()  # mounted, it is told of no start
         if row.changes and not principal.may_change:
@@ -162,7 +160,6 @@ async def _life(keeper: Keeper, _: "Starlette") -> AsyncIterator[None]:
 
 
 async def _document(request: "Request") -> "Response":  # noqa: ARG001 - as routes are called
-
     return reply(Answer(document()))
 
 

@@ -28,7 +28,7 @@ from routecache_middleware.core.records import read_decision
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.errors import CorruptEntryError
 
-__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample"]
+__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample", "shown_tenant"]
 
 T = TypeVar("T")
 
@@ -149,13 +149,12 @@ class Listing:
         engine = self._engine
         now_s, parts = engine.clock.now_s(), parse_key(key)
         age = age_s(entry, now_s)
-        is_hash = _IS_HASH.fullmatch(parts.tenant) is not None
         return {
             "id": self._id_of(key),
             "layer": entry.layer,
             "model": shown(entry.model_id),
             "query": shown(parts.query_hash[:HASH_DIGITS]),
-            "tenant": opaque(parts.tenant, engine.settings.secret, is_hash=is_hash),
+            "tenant": shown_tenant(parts.tenant, engine.settings.secret),
             "state": state_of(entry, is_current=engine.is_current(key, entry), now_s=now_s),
             "size_bytes": len(entry.body),
             "age_s": round(age, 3),
@@ -191,6 +190,11 @@ class Listing:
     async def _read(self, limit: int) -> dict[Layer, Sequence[tuple[CacheKey, Entry]]]:
         await self._engine.ensure_open()
         return {layer: await self._engine.coordinator.sample(layer, limit) for layer in LISTED}
+
+
+def shown_tenant(tenant: str, secret: bytes) -> str:
+    """Return what stands for a tenant wherever the app names one; see :func:`.opaque`."""
+    return opaque(tenant, secret, is_hash=_IS_HASH.fullmatch(tenant) is not None)
 
 
 async def _within(reading: "asyncio.Future[T]") -> T | str:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from routecache_middleware.admin import changing, views
+from routecache_middleware.admin import changing, saved, views
 from routecache_middleware.admin.distribution import Distribution
 from routecache_middleware.admin.frames import Frame
 from routecache_middleware.admin.listing import EntryDetail
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 ROUTES = (
     Row("GET", "/stats", views.stats, dict),
     Row("GET", "/metrics", views.exposition, str),
-    Row("GET", "/savings", views.savings, views.Savings, fails=(409,)),
+    Row("GET", "/savings", saved.savings, saved.Savings, fails=(409,)),
     Row("GET", "/cluster", views.cluster, ClusterStats, fails=(503,)),
     Row("GET", "/breakers", views.breakers, views.Breakers),
     Row("GET", "/config", views.config, dict),

@@ -12,10 +12,9 @@ from routecache_middleware.admin.listing import EntryRow
 from routecache_middleware.admin.values import Answer, Asked, refused
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.savings import SavedRow
 from routecache_middleware.core.snapshot import MetricsSnapshot
 from routecache_middleware.core.stats import CacheStats
-from routecache_middleware.errors import ConfigurationError, CoordinatorError
+from routecache_middleware.errors import CoordinatorError
 from routecache_middleware.telemetry.exposition import (
     OPENMETRICS_TYPE,
     TEXT_TYPE,
@@ -30,7 +29,6 @@ __all__ = [
     "Breaker",
     "Breakers",
     "Entries",
-    "Savings",
     "audit",
     "breakers",
     "cluster",
@@ -41,7 +39,6 @@ __all__ = [
     "exposition",
     "history",
     "live",
-    "savings",
     "stats",
 ]
 
@@ -79,21 +76,6 @@ class Breakers(msgspec.Struct, frozen=True, kw_only=True):
     coordinator: str
     breakers: tuple[Breaker, ...]
     errors: dict[str, int]
-
-
-class Savings(msgspec.Struct, frozen=True, kw_only=True):
-    """Savings of this process: in all, by model and by tenant (opaque), and of shadow mode."""
-
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    usd: float
-    saved_s: float
-    cache_s: float
-    unpriced: tuple[str, ...]
-    by_model: dict[str, SavedRow]
-    by_layer: dict[str, SavedRow]
-    shadow: dict[str, float]
 
 
 async def stats(asked: Asked) -> Answer:
@@ -155,28 +137,6 @@ async def breakers(asked: Asked) -> Answer:
 async def config(asked: Asked) -> Answer:
     """Settings and policy in force, secrets masked."""
     return Answer(in_force(asked.cache, asked.services.settings))
-
-
-async def savings(asked: Asked) -> Answer:
-    """What this process has saved: tokens, money and time, less what the cache itself took."""
-    try:
-        found = asked.cache.savings()
-    except ConfigurationError as error:
-        return refused(409, str(error))
-    return Answer(
-        Savings(
-            requests=found.requests,
-            input_tokens=found.input_tokens,
-            output_tokens=found.output_tokens,
-            usd=found.usd,
-            saved_s=found.saved_s,
-            cache_s=found.cache_s,
-            unpriced=found.unpriced,
-            by_model=found.by_model(),
-            by_layer=found.by_layer(),
-            shadow=asdict(asked.cache.shadow_report()),
-        )
-    )
 
 
 async def entries(asked: Asked) -> Answer:

@@ -336,7 +336,23 @@ async def test_savings_are_told_by_model_and_layer(admin: Admin) -> None:
     assert told["requests"] == 1
     assert told["by_model"]["gpt"]["upstream_s"] == 0.25
     assert told["by_layer"]["result"]["requests"] == 1
+    assert told["by_tenant"][""]["requests"] == 1
     assert told["shadow"]["served"] == 0
+
+
+async def test_savings_of_tenants_do_not_name_them(admin: Admin) -> None:
+    async def never() -> bytes:
+        raise AssertionError
+
+    for tenant in ("acme", "f" * 32):
+        await admin.cache.cache_query_result(HASH, "gpt", b"{}", 250.0, tenant=tenant)
+        await admin.cache.result(HASH, "gpt", never, tenant=tenant)
+    told = await admin.get("/savings")
+    assert b"acme" not in told.body
+    named = json.loads(told.body)["by_tenant"]
+    assert "f" * 8 in {name[:8] for name in named}
+    assert len(named) == 2
+    assert named.keys() == {row["tenant"] for row in (await admin.told("/entries"))["entries"]}
 
 
 async def test_metrics_are_those_of_all_processes_in_both_formats(admin: Admin) -> None:
