@@ -31,6 +31,8 @@ __all__ = [
     "LAYER",
     "LINK_LEADER",
     "LINK_ORIGIN",
+    "LINK_SPAN",
+    "LINK_TRACE",
     "LINK_TRIGGER",
     "LINK_TYPE",
     "OPERATION_NAME",
@@ -94,6 +96,20 @@ SAVED_TIME: Final = "routecache.saved.time"
 """Seconds that making the answer once took; on hits."""
 STORED: Final = "routecache.stored"
 
+# A link's attribute; the span has it too, with what the link leads to, because some tools that show
+# spans keep no links (Phoenix 20 drops them, others do not show where they lead).
+LINK_TYPE: Final = "routecache.link.type"
+LINK_TRACE: Final = "routecache.link.trace_id"
+"""32 hex digits."""
+LINK_SPAN: Final = "routecache.link.span_id"
+"""16 hex digits."""
+LINK_ORIGIN: Final = "origin"
+"""From a hit to the request that stored the entry."""
+LINK_LEADER: Final = "leader"
+"""From a follower's wait to the request whose answer it shared."""
+LINK_TRIGGER: Final = "trigger"
+"""From a background refresh, which is a trace of its own, to the request that started it."""
+
 ATTRIBUTES: Final = frozenset(
     {
         CACHE,
@@ -105,6 +121,9 @@ ATTRIBUTES: Final = frozenset(
         ERROR_TYPE,
         KEY_HASH,
         LAYER,
+        LINK_SPAN,
+        LINK_TRACE,
+        LINK_TYPE,
         OPERATION_NAME,
         OUTCOME,
         REASON_BYPASS,
@@ -120,12 +139,3 @@ ATTRIBUTES: Final = frozenset(
     }
 )
 """All attributes that a span of ours or the enclosing server span may get from us."""
-
-# Attribute of a link, and its values
-LINK_TYPE: Final = "routecache.link.type"
-LINK_ORIGIN: Final = "origin"
-"""From a hit to the request that stored the entry."""
-LINK_LEADER: Final = "leader"
-"""From a follower's wait to the request whose answer it shared."""
-LINK_TRIGGER: Final = "trigger"
-"""From a background refresh, which is a trace of its own, to the request that started it."""

@@ -155,12 +155,7 @@ class OtelObserver:
             attributes[names.REQUEST_MODEL] = model
         if operation is _REFRESH:
             # A refresh outlives the request that started it, so it is a trace of its own.
-            span = tracer.start_span(
-                f"{operation} {target}",
-                context=_NEW_ROOT,
-                attributes=attributes,
-                links=_trigger_links(),
-            )
+            span = _start_root(tracer, f"{operation} {target}", attributes)
         else:
             span = tracer.start_span(f"{operation} {target}", attributes=attributes)
         if not span.is_recording():
@@ -309,10 +304,23 @@ def _add_link(span: trace.Span, traceparent: str, link_type: str) -> None:
     )
     if context.is_valid:
         span.add_link(context, {names.LINK_TYPE: link_type})
+        span.set_attributes(_linked(context, link_type))
 
 
-def _trigger_links() -> list[trace.Link]:
-    context = trace.get_current_span().get_span_context()
-    if not (context.is_valid and context.trace_flags.sampled):
-        return []
-    return [trace.Link(context, {names.LINK_TYPE: names.LINK_TRIGGER})]
+def _start_root(tracer: trace.Tracer, name: str, attributes: _Attributes) -> trace.Span:
+    """Start a span without a parent that links to the current one."""
+    links = []
+    trigger = trace.get_current_span().get_span_context()
+    if trigger.is_valid and trigger.trace_flags.sampled:
+        links = [trace.Link(trigger, {names.LINK_TYPE: names.LINK_TRIGGER})]
+        attributes = attributes | _linked(trigger, names.LINK_TRIGGER)
+    return tracer.start_span(name, context=_NEW_ROOT, attributes=attributes, links=links)
+
+
+def _linked(context: trace.SpanContext, link_type: str) -> _Attributes:
+    """Say it in attributes, too: tools that keep no links keep these."""
+    return {
+        names.LINK_TYPE: link_type,
+        names.LINK_TRACE: f"{context.trace_id:032x}",
+        names.LINK_SPAN: f"{context.span_id:016x}",
+    }
