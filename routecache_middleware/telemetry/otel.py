@@ -1,10 +1,11 @@
 """Spans through the OpenTelemetry API alone; names in :mod:`.names`.
 
 Who installs no SDK pays for a look at the clock: whether there is one is looked up once a second.
-A span that does not record is dropped at once. Our spans never become the current one. That is what
-makes them cheap (entering a context costs several times the span), and it keeps the server span
-current, so that
-:meth:`OtelObserver.request` can mark it and the app's own spans stay its children.
+A span that does not record is dropped at once. Our spans do not become the current one. That is
+what makes them cheap (entering a context costs several times the span), and it keeps the server
+span current, so that :meth:`OtelObserver.request` can mark it and the app's own spans stay its
+children. A refresh is the exception: it has a task of its own, in which the server span would be
+one that is over, and what the app does for it belongs to it.
 """
 
 import os
@@ -154,13 +155,13 @@ class OtelObserver:
         if model and self._model_attributes:
             attributes[names.REQUEST_MODEL] = model
         if operation is _REFRESH:
-            # A refresh outlives the request that started it, so it is a trace of its own.
             span = _start_root(tracer, f"{operation} {target}", attributes)
         else:
             span = tracer.start_span(f"{operation} {target}", attributes=attributes)
         if not span.is_recording():
             return NULL_OPERATION
-        return _OpenSpan(span, model_attributes=self._model_attributes)
+        opened = _OpenRefresh if operation is _REFRESH else _OpenSpan
+        return opened(span, model_attributes=self._model_attributes)
 
     @property
     def quiet_until_s(self) -> float:
@@ -250,6 +251,20 @@ class _OpenSpan:
         self._span.set_attributes(attributes)
 
 
+class _OpenRefresh(_OpenSpan):
+    """A refresh, in whose task it is the current span."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, span: trace.Span, *, model_attributes: bool) -> None:
+        super().__init__(span, model_attributes=model_attributes)
+        self._token = context.attach(trace.set_span_in_context(span))
+
+    def finish(self, record: Finished) -> None:
+        context.detach(self._token)
+        super().finish(record)
+
+
 def _lookup_attributes(record: LookupFinished) -> _Attributes:
     is_hit = record.outcome in _HITS
     attributes: _Attributes = {
@@ -308,7 +323,7 @@ def _add_link(span: trace.Span, traceparent: str, link_type: str) -> None:
 
 
 def _start_root(tracer: trace.Tracer, name: str, attributes: _Attributes) -> trace.Span:
-    """Start a span without a parent that links to the current one."""
+    """Start a span that links to the current one and outlives it, so that it is no child."""
     links = []
     trigger = trace.get_current_span().get_span_context()
     if trigger.is_valid and trigger.trace_flags.sampled:

@@ -24,6 +24,7 @@ from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
     PutFinished,
+    RefreshFinished,
     RemoveFinished,
     RequestFinished,
     WaitFinished,
@@ -333,7 +334,7 @@ def test_a_refresh_is_a_trace_of_its_own_linked_to_its_trigger(tracing: Tracing)
     """It outlives the request, so as a child it would outlast its parent."""
     with tracing.app_tracer.start_as_current_span("POST") as server:
         opened = tracing.observer().begin(Operation.REFRESH, "result")
-    opened.finish(PutFinished(is_stored=True))
+        opened.finish(PutFinished(is_stored=True))
     span = tracing.spans()["cache.refresh result"]
     assert span.parent is None
     (link,) = span.links
@@ -343,6 +344,19 @@ def test_a_refresh_is_a_trace_of_its_own_linked_to_its_trigger(tracing: Tracing)
     assert said["routecache.link.type"] == "trigger"
     assert said["routecache.link.trace_id"] == f"{link.context.trace_id:032x}"
     assert said["routecache.link.span_id"] == f"{link.context.span_id:016x}"
+
+
+def test_a_refresh_is_current_until_it_ends(tracing: Tracing) -> None:
+    """What is done in its task is its own, and not the request's, which is over."""
+    with tracing.app_tracer.start_as_current_span("POST") as server:
+        opened = tracing.observer().begin(Operation.REFRESH, "result")
+        tracing.app_tracer.start_span("chat").end()
+        tracing.observer().begin(Operation.PUT, "result").finish(PutFinished(is_stored=True))
+        opened.finish(RefreshFinished())
+        assert trace.get_current_span() is server
+    spans = tracing.spans()
+    refresh = spans["cache.refresh result"]
+    assert spans["chat"].parent == spans["cache.put result"].parent == refresh.context
 
 
 def test_a_refresh_outside_any_trace_has_no_link(tracing: Tracing) -> None:
