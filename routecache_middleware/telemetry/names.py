@@ -13,6 +13,7 @@ OpenTelemetry has no convention for caches (semantic-conventions#1747 is open), 
 - ``gen_ai.provider.name`` and ``gen_ai.response.id`` are absent too: in front of a gateway nobody
   knows the first, and the second stands inside of an answer, which a hit does not read.
 - ``cache.*`` are Sentry's, the one published set for caches.
+- ``openinference.span.kind`` says that a span is no call of a model, for tools that would count it.
 - Everything else is ours, below ``routecache.``.
 """
 
@@ -48,6 +49,8 @@ __all__ = [
     "SAVED_TIME",
     "SCHEMA_URL",
     "SCOPE_NAME",
+    "SPAN_KIND",
+    "SPAN_KIND_CHAIN",
     "STORED",
 ]
 
@@ -60,6 +63,12 @@ ERROR_TYPE: Final = "error.type"
 OPERATION_NAME: Final = "gen_ai.operation.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
+
+# OpenInference semantic conventions 0.1.42, which require it
+SPAN_KIND: Final = "openinference.span.kind"
+SPAN_KIND_CHAIN: Final = "CHAIN"
+"""A step. Without it Phoenix takes every span with ``gen_ai.operation.name`` for a call of a
+model."""
 
 # Sentry conventions 0.5.0
 CACHE_HIT: Final = "cache.hit"
@@ -135,6 +144,7 @@ ATTRIBUTES: Final = frozenset(
         SAVED_INPUT_TOKENS,
         SAVED_OUTPUT_TOKENS,
         SAVED_TIME,
+        SPAN_KIND,
         STORED,
     }
 )

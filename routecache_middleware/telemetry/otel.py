@@ -149,7 +149,7 @@ class OtelObserver:
             # A scope names tenants, tags and keys after its kind.
             target = target.partition(":")[0]
         target = str(target)  # a Layer may have been passed; exporters want exact types
-        attributes: _Attributes = {names.CACHE: target}
+        attributes: _Attributes = {names.CACHE: target, names.SPAN_KIND: names.SPAN_KIND_CHAIN}
         if verb:
             attributes[names.OPERATION_NAME] = verb
         if model and self._model_attributes:

@@ -97,6 +97,7 @@ def test_a_hit_is_one_internal_span_with_every_attribute(tracing: Tracing) -> No
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4o",
         "gen_ai.response.model": "gpt-4o-mini",
@@ -144,6 +145,7 @@ def test_a_miss_is_no_error_and_claims_nothing_of_an_entry(tracing: Tracing) -> 
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "route",
+        "openinference.span.kind": "CHAIN",
         "cache.hit": False,
         "routecache.outcome": "miss",
         "routecache.miss.reason": "expired",
@@ -171,6 +173,7 @@ def test_a_put_says_whether_it_wrote(tracing: Tracing) -> None:
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "routecache.stored": True,
         "cache.write": True,
         "cache.item_size": 7,
@@ -206,7 +209,10 @@ def test_a_remove_names_the_kind_of_scope_only(tracing: Tracing) -> None:
     opened.finish(RemoveFinished(f"tenant:{CANARY}"))
     span = tracing.only()
     assert span.name == "cache.remove tenant"
-    assert dict(span.attributes or {}) == {"routecache.cache": "tenant"}
+    assert dict(span.attributes or {}) == {
+        "routecache.cache": "tenant",
+        "openinference.span.kind": "CHAIN",
+    }
 
 
 def test_without_model_attributes_no_span_names_a_model(tracing: Tracing) -> None:
@@ -242,6 +248,7 @@ def test_a_sampler_sees_cache_verb_and_model() -> None:
     Tracing(sampler).observer().begin(Operation.GET, "result", model="m", verb="chat")
     assert sampler.seen == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "m",
     }
@@ -300,6 +307,7 @@ def test_a_wait_says_how_it_ended(tracing: Tracing) -> None:
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "routecache.outcome": "error",
     }
 
