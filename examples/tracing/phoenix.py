@@ -17,6 +17,8 @@ PROJECT = "routecache"
 START_TIMEOUT_S = 180.0
 _KNOWS_TIMEOUT_S = 60.0
 _PAGE = 1000
+_COSTS = """{ projects { edges { node { name spans(first: 1000) { edges { node {
+  spanId costSummary { total { cost } } } } } } } } }"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class Span:
         span_id: 16 hex digits.
         parent_id: The same, or None.
         attributes: By their whole names.
+        cost_usd: What Phoenix reckons that it cost; None: nothing that it has a price for.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Span:
     span_id: str
     parent_id: str | None
     attributes: Mapping[str, Any]
+    cost_usd: float | None = None
 
 
 def start(children: Children, command: str, folder: Path) -> str:
@@ -95,10 +99,24 @@ def spans(url: str, since: str) -> list[Span]:
         )
         if answer.status_code == httpx.codes.NOT_FOUND:  # a project begins with its first span
             return []
-        return [_span(one) for one in answer.raise_for_status().json()["data"]]
+        found = answer.raise_for_status().json()["data"]
+        costs = _costs(client)
+    return [_span(one, costs) for one in found]
 
 
-def _span(one: Mapping[str, Any]) -> Span:
+def _costs(client: httpx.Client) -> Mapping[str, float]:
+    """Return what spans cost, by their ids: Phoenix tells it through GraphQL alone."""
+    answer = client.post("/graphql", json={"query": _COSTS}).raise_for_status().json()
+    return {
+        span["node"]["spanId"]: cost["total"]["cost"]
+        for project in answer["data"]["projects"]["edges"]
+        if project["node"]["name"] == PROJECT
+        for span in project["node"]["spans"]["edges"]
+        if (cost := span["node"]["costSummary"])
+    }
+
+
+def _span(one: Mapping[str, Any], costs: Mapping[str, float]) -> Span:
     return Span(
         name=one["name"],
         kind=one["span_kind"],
@@ -106,6 +124,7 @@ def _span(one: Mapping[str, Any]) -> Span:
         span_id=one["context"]["span_id"],
         parent_id=one["parent_id"],
         attributes=one["attributes"],
+        cost_usd=costs.get(one["context"]["span_id"]),
     )
 
 

@@ -50,6 +50,13 @@ def linked(span: Span, spans: Iterable[Span]) -> Span | None:
     return next((one for one in spans if one.span_id == wanted), None)
 
 
+def example(name: str, spans: Iterable[Span]) -> tuple[Span, Span] | None:
+    """Return a span of that name and outcome, and the one that it is linked to."""
+    spans = list(spans)
+    pairs = ((one, linked(one, spans)) for one in spans if _named(one) == name)
+    return next(((one, other) for one, other in pairs if other is not None), None)
+
+
 def _unlinked(spans: Sequence[Span]) -> list[str]:
     """Look where links lead: from a hit, a follower and a refresh to another request's trace."""
     leads_to = {
@@ -70,21 +77,28 @@ def _unlinked(spans: Sequence[Span]) -> list[str]:
 
 
 def _billed(spans: Sequence[Span]) -> list[str]:
-    """Nothing but a call of the model may carry tokens: each of them would be paid for again."""
+    """Nothing but a call of the model may have a cost, or tokens that somebody puts a price on."""
+    others = [span for span in spans if _named(span) != "chat"]
     return [
-        f"{_named(span)!r} has {name}"
-        for span in spans
-        for name in span.attributes
-        if name.startswith(_TOKENS) and _named(span) != "chat"
+        *(f"{_named(span)!r} costs {span.cost_usd}" for span in others if span.cost_usd),
+        *(
+            f"{_named(span)!r} has {name}"
+            for span in others
+            for name in span.attributes
+            if name.startswith(_TOKENS)
+        ),
     ]
 
 
 def seen_table(spans: Sequence[Span]) -> Table:
-    """Return the table of what Phoenix has, by kind and name."""
-    table = Table("span, outcome", "kind in Phoenix", "spans", title="In Phoenix")
-    kinds = {_named(span): span.kind for span in spans}
+    """Return the table of what Phoenix has: of each name its kind there, number and cost."""
+    table = Table("span, outcome", "kind", "spans", "tokens", "USD", title="In Phoenix")
     for name, count in sorted(counted(spans).items()):
-        table.add_row(name, kinds[name], str(count))
+        of_it = [span for span in spans if _named(span) == name]
+        tokens = sum(span.attributes.get("llm.token_count.total", 0) for span in of_it)
+        cost_usd = sum(span.cost_usd or 0 for span in of_it)
+        cost = f"{cost_usd:.3g}" if cost_usd else "-"
+        table.add_row(name, of_it[0].kind, str(count), str(tokens or "-"), cost)
     return table
 
 

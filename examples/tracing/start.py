@@ -17,6 +17,11 @@ from examples.tracing import phoenix, seen
 from examples.tracing.questions import ask_all, steps_table, unexpected
 
 START_TIMEOUT_S = 180.0
+_LOOKED_AT = {
+    "A hit:": "cache.get result hit",
+    "A follower:": "cache.wait result coalesced",
+    "A refresh:": "cache.refresh result",
+}
 
 
 def run(*, is_terminal: bool) -> int:
@@ -96,18 +101,12 @@ def _show(url: str, began: str, console: Console) -> list[str]:
     spans = phoenix.wait_for_spans(url, began, sum(seen.EXPECTED.values()))
     console.print(seen.seen_table(spans))
     console.print(f"All of them:  {url}/projects", highlight=False, soft_wrap=True)
-    for label, name in (("A hit:", "cache.get result"), ("A follower:", "cache.wait result")):
-        for span in spans:
-            other = seen.linked(span, spans)
-            if span.name == name and other is not None:
-                console.print(f"{label:<13} {_page(url, span)}", highlight=False, soft_wrap=True)
-                console.print(f"  links to    {_page(url, other)}", highlight=False, soft_wrap=True)
-                break
+    for label, name in _LOOKED_AT.items():
+        if found := seen.example(name, spans):
+            span, other = (f"{url}/redirects/spans/{one.span_id}" for one in found)
+            console.print(f"{label:<13} {span}", highlight=False, soft_wrap=True)
+            console.print(f"  links to    {other}", highlight=False, soft_wrap=True)
     return seen.unexpected(spans)
-
-
-def _page(url: str, span: phoenix.Span) -> str:
-    return f"{url}/redirects/spans/{span.span_id}"
 
 
 def _stay(children: Children, console: Console) -> None:

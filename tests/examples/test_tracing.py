@@ -1,5 +1,7 @@
 """The tracing example: what it sends, by a scripted collector; and with a real Phoenix."""
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -149,7 +151,47 @@ def test_a_hit_that_would_be_paid_for_is_told(attribute: str) -> None:
     assert seen.unexpected(with_attributes("chat", **{attribute: 3})) == []
 
 
+def test_a_hit_that_costs_something_is_told() -> None:
+    spans = [
+        replace(span, cost_usd=0.5)
+        if {"cache.get result hit", "chat"} & {*seen.counted([span])}
+        else span
+        for span in linked()
+    ]
+    assert seen.unexpected(spans) == ["'cache.get result hit' costs 0.5"]
+
+
 def test_an_answer_that_came_otherwise_is_told() -> None:
     step = Step(label="the same again", expected="HIT", came="MISS", took_ms=1)
     assert unexpected([step]) == ["the same again: came as MISS, not HIT"]
     assert unexpected([replace(step, came="HIT")]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.phoenix
+def test_a_real_phoenix_knows_every_outcome_where_links_lead_and_what_calls_cost(
+    model: str,
+) -> None:
+    """The script as users run it, with a model that Phoenix has a price for."""
+    printed = take(
+        ["sh", "examples/tracing/run.sh", "--check"],
+        {
+            **os.environ,
+            "PYTHON": sys.executable,
+            "OPENAI_BASE_URL": model,
+            "OPENAI_API_KEY": "none",
+            "SMALL_MODEL": "gpt-4o-mini",
+        },
+    )
+    rows = dict(re.findall(r"^│ (.+?) +│ (\w+ +│ \d+ +│ \S+ +│ \S+) +│$", printed, re.MULTILINE))
+    told = {name: [cell.strip() for cell in row.split("│")] for name, row in rows.items()}
+    assert {name: cells[1] for name, cells in told.items()} == {
+        name: str(count) for name, count in seen.EXPECTED.items()
+    }
+    calls = told.pop("chat")
+    assert calls[:3] == ["LLM", "5", "15"]
+    assert float(calls[3]) > 0
+    for name, (kind, _, tokens, cost) in told.items():
+        assert kind == ("UNKNOWN" if name.startswith(seen.SERVER) else "CHAIN")
+        assert (tokens, cost) == ("-", "-")
+    assert printed.count("links to ") == 3
