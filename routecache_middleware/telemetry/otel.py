@@ -280,8 +280,8 @@ def _lookup_attributes(record: LookupFinished) -> _Attributes:
     if is_hit:
         attributes[names.CACHE_ITEM_SIZE] = record.item_size
         attributes[names.CACHE_TTL] = floor(record.ttl_s)
-        attributes[names.ENTRY_AGE] = record.age_s
-        attributes[names.SAVED_TIME] = record.cost_ms / 1000
+        attributes[names.ENTRY_AGE] = round(record.age_s, 6)  # people read this
+        attributes[names.SAVED_TIME] = round(record.cost_ms / 1000, 6)
         if record.stale_reason is not None:
             attributes[names.REASON_STALE] = record.stale_reason.value
         if record.input_tokens or record.output_tokens:

@@ -128,6 +128,15 @@ def test_the_scope_carries_version_and_schema(tracing: Tracing) -> None:
     assert scope.schema_url == names.SCHEMA_URL
 
 
+def test_seconds_have_no_digits_that_nobody_measured(tracing: Tracing) -> None:
+    opened = tracing.observer().begin(Operation.GET, "result")
+    opened.finish(LookupFinished(Outcome.HIT, age_s=0.010543584823608398, cost_ms=256.066))
+    said = tracing.only().attributes or {}
+    assert said["routecache.entry.age"] == 0.010544
+    assert 256.066 / 1000 != 0.256066
+    assert said["routecache.saved.time"] == 0.256066
+
+
 def test_a_stale_hit_has_a_negative_ttl(tracing: Tracing) -> None:
     """Rounded down, so that half a second past the end is not 0."""
     opened = tracing.observer().begin(Operation.GET, "result")
