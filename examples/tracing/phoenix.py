@@ -51,20 +51,23 @@ def start(children: Children, command: str, folder: Path) -> str:
         ChildError: It does not come up.
     """
     port, grpc_port = _free_ports()
-    children.spawn(
-        "phoenix",
-        [*shlex.split(command), "serve"],
-        environment={
-            "PHOENIX_HOST": "127.0.0.1",
-            "PHOENIX_PORT": str(port),
-            "PHOENIX_GRPC_PORT": str(grpc_port),
-            "PHOENIX_WORKING_DIR": str(folder),
-            # Nothing of what this machine shows leaves it, and the page loads nothing from outside.
-            "PHOENIX_TELEMETRY_ENABLED": "false",
-            "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
-            "OTEL_SDK_DISABLED": "true",
-        },
-    )
+    environment = {
+        "PHOENIX_HOST": "127.0.0.1",
+        "PHOENIX_PORT": str(port),
+        "PHOENIX_GRPC_PORT": str(grpc_port),
+        "PHOENIX_WORKING_DIR": str(folder),
+        # Nothing of what this machine shows leaves it, and the page loads nothing from outside.
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+        "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+        "OTEL_SDK_DISABLED": "true",
+    }
+    try:
+        children.spawn("phoenix", [*shlex.split(command), "serve"], environment=environment)
+    except OSError as error:
+        raise ChildError(
+            f"Phoenix cannot be started with {command!r}: {error.strerror}; put its command into "
+            "PHOENIX, the address of one that is running into PHOENIX_URL, or let run.sh install it"
+        ) from error
     url = f"http://127.0.0.1:{port}"
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:

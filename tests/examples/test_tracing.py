@@ -47,6 +47,28 @@ def take(command: list[str], environment: Mapping[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("/nowhere/phoenix", "Phoenix cannot be started with '/nowhere/phoenix': No such file"),
+        ("/bin/false", "phoenix ended with status 1"),
+    ],
+)
+def test_a_phoenix_that_does_not_start_is_told_without_a_traceback(command: str, told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.tracing", "--check"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PHOENIX": command},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def as_seen(collector: Collector) -> list[Span]:
     """Return what has come in the shape in which Phoenix tells it."""
     return [
