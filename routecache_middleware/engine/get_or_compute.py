@@ -2,6 +2,8 @@
 
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.events import Operation, RefreshFinished
 from routecache_middleware.core.keys import Layer
@@ -106,7 +108,8 @@ def _refresh(engine: Engine, flights: SingleFlight[T], wanted: Wanted[T], lookup
         span = engine.observer.begin(Operation.REFRESH, wanted.layer)
         error_type = ""
         try:
-            making = Making(engine, wanted, lookup.position, lookup, is_refresh=True)
+            told = replace(lookup, traceparent=span.traceparent)  # later hits link to this
+            making = Making(engine, wanted, lookup.position, told, is_refresh=True)
             await flights.run(wanted.key, making)
         except Exception as error:  # noqa: BLE001 - nobody waits: the next one will try again
             error_type = type(error).__name__

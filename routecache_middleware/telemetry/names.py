@@ -13,6 +13,7 @@ OpenTelemetry has no convention for caches (semantic-conventions#1747 is open), 
 - ``gen_ai.provider.name`` and ``gen_ai.response.id`` are absent too: in front of a gateway nobody
   knows the first, and the second stands inside of an answer, which a hit does not read.
 - ``cache.*`` are Sentry's, the one published set for caches.
+- ``openinference.span.kind`` says that a span is no call of a model, for tools that would count it.
 - Everything else is ours, below ``routecache.``.
 """
 
@@ -31,6 +32,8 @@ __all__ = [
     "LAYER",
     "LINK_LEADER",
     "LINK_ORIGIN",
+    "LINK_SPAN",
+    "LINK_TRACE",
     "LINK_TRIGGER",
     "LINK_TYPE",
     "OPERATION_NAME",
@@ -46,6 +49,8 @@ __all__ = [
     "SAVED_TIME",
     "SCHEMA_URL",
     "SCOPE_NAME",
+    "SPAN_KIND",
+    "SPAN_KIND_CHAIN",
     "STORED",
 ]
 
@@ -58,6 +63,12 @@ ERROR_TYPE: Final = "error.type"
 OPERATION_NAME: Final = "gen_ai.operation.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
+
+# OpenInference semantic conventions 0.1.42, which require it
+SPAN_KIND: Final = "openinference.span.kind"
+SPAN_KIND_CHAIN: Final = "CHAIN"
+"""A step. Without it Phoenix takes every span with ``gen_ai.operation.name`` for a call of a
+model."""
 
 # Sentry conventions 0.5.0
 CACHE_HIT: Final = "cache.hit"
@@ -94,6 +105,20 @@ SAVED_TIME: Final = "routecache.saved.time"
 """Seconds that making the answer once took; on hits."""
 STORED: Final = "routecache.stored"
 
+# A link's attribute; the span has it too, with what the link leads to, because some tools that show
+# spans keep no links (Phoenix 20 drops them, others do not show where they lead).
+LINK_TYPE: Final = "routecache.link.type"
+LINK_TRACE: Final = "routecache.link.trace_id"
+"""32 hex digits."""
+LINK_SPAN: Final = "routecache.link.span_id"
+"""16 hex digits."""
+LINK_ORIGIN: Final = "origin"
+"""From a hit to the request that stored the entry."""
+LINK_LEADER: Final = "leader"
+"""From a follower's wait to the request whose answer it shared."""
+LINK_TRIGGER: Final = "trigger"
+"""From a background refresh, which is a trace of its own, to the request that started it."""
+
 ATTRIBUTES: Final = frozenset(
     {
         CACHE,
@@ -105,6 +130,9 @@ ATTRIBUTES: Final = frozenset(
         ERROR_TYPE,
         KEY_HASH,
         LAYER,
+        LINK_SPAN,
+        LINK_TRACE,
+        LINK_TYPE,
         OPERATION_NAME,
         OUTCOME,
         REASON_BYPASS,
@@ -116,16 +144,8 @@ ATTRIBUTES: Final = frozenset(
         SAVED_INPUT_TOKENS,
         SAVED_OUTPUT_TOKENS,
         SAVED_TIME,
+        SPAN_KIND,
         STORED,
     }
 )
 """All attributes that a span of ours or the enclosing server span may get from us."""
-
-# Attribute of a link, and its values
-LINK_TYPE: Final = "routecache.link.type"
-LINK_ORIGIN: Final = "origin"
-"""From a hit to the request that stored the entry."""
-LINK_LEADER: Final = "leader"
-"""From a follower's wait to the request whose answer it shared."""
-LINK_TRIGGER: Final = "trigger"
-"""From a background refresh, which is a trace of its own, to the request that started it."""

@@ -1,10 +1,11 @@
 """Spans through the OpenTelemetry API alone; names in :mod:`.names`.
 
 Who installs no SDK pays for a look at the clock: whether there is one is looked up once a second.
-A span that does not record is dropped at once. Our spans never become the current one. That is what
-makes them cheap (entering a context costs several times the span), and it keeps the server span
-current, so that
-:meth:`OtelObserver.request` can mark it and the app's own spans stay its children.
+A span that does not record is dropped at once. Our spans do not become the current one. That is
+what makes them cheap (entering a context costs several times the span), and it keeps the server
+span current, so that :meth:`OtelObserver.request` can mark it and the app's own spans stay its
+children. A refresh is the exception: it has a task of its own, in which the server span would be
+one that is over, and what the app does for it belongs to it.
 """
 
 import os
@@ -148,24 +149,19 @@ class OtelObserver:
             # A scope names tenants, tags and keys after its kind.
             target = target.partition(":")[0]
         target = str(target)  # a Layer may have been passed; exporters want exact types
-        attributes: _Attributes = {names.CACHE: target}
+        attributes: _Attributes = {names.CACHE: target, names.SPAN_KIND: names.SPAN_KIND_CHAIN}
         if verb:
             attributes[names.OPERATION_NAME] = verb
         if model and self._model_attributes:
             attributes[names.REQUEST_MODEL] = model
         if operation is _REFRESH:
-            # A refresh outlives the request that started it, so it is a trace of its own.
-            span = tracer.start_span(
-                f"{operation} {target}",
-                context=_NEW_ROOT,
-                attributes=attributes,
-                links=_trigger_links(),
-            )
+            span = _start_root(tracer, f"{operation} {target}", attributes)
         else:
             span = tracer.start_span(f"{operation} {target}", attributes=attributes)
         if not span.is_recording():
             return NULL_OPERATION
-        return _OpenSpan(span, model_attributes=self._model_attributes)
+        opened = _OpenRefresh if operation is _REFRESH else _OpenSpan
+        return opened(span, model_attributes=self._model_attributes)
 
     @property
     def quiet_until_s(self) -> float:
@@ -255,6 +251,20 @@ class _OpenSpan:
         self._span.set_attributes(attributes)
 
 
+class _OpenRefresh(_OpenSpan):
+    """A refresh, in whose task it is the current span."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, span: trace.Span, *, model_attributes: bool) -> None:
+        super().__init__(span, model_attributes=model_attributes)
+        self._token = context.attach(trace.set_span_in_context(span))
+
+    def finish(self, record: Finished) -> None:
+        context.detach(self._token)
+        super().finish(record)
+
+
 def _lookup_attributes(record: LookupFinished) -> _Attributes:
     is_hit = record.outcome in _HITS
     attributes: _Attributes = {
@@ -270,8 +280,8 @@ def _lookup_attributes(record: LookupFinished) -> _Attributes:
     if is_hit:
         attributes[names.CACHE_ITEM_SIZE] = record.item_size
         attributes[names.CACHE_TTL] = floor(record.ttl_s)
-        attributes[names.ENTRY_AGE] = record.age_s
-        attributes[names.SAVED_TIME] = record.cost_ms / 1000
+        attributes[names.ENTRY_AGE] = round(record.age_s, 6)  # people read this
+        attributes[names.SAVED_TIME] = round(record.cost_ms / 1000, 6)
         if record.stale_reason is not None:
             attributes[names.REASON_STALE] = record.stale_reason.value
         if record.input_tokens or record.output_tokens:
@@ -309,10 +319,23 @@ def _add_link(span: trace.Span, traceparent: str, link_type: str) -> None:
     )
     if context.is_valid:
         span.add_link(context, {names.LINK_TYPE: link_type})
+        span.set_attributes(_linked(context, link_type))
 
 
-def _trigger_links() -> list[trace.Link]:
-    context = trace.get_current_span().get_span_context()
-    if not (context.is_valid and context.trace_flags.sampled):
-        return []
-    return [trace.Link(context, {names.LINK_TYPE: names.LINK_TRIGGER})]
+def _start_root(tracer: trace.Tracer, name: str, attributes: _Attributes) -> trace.Span:
+    """Start a span that links to the current one and outlives it, so that it is no child."""
+    links = []
+    trigger = trace.get_current_span().get_span_context()
+    if trigger.is_valid and trigger.trace_flags.sampled:
+        links = [trace.Link(trigger, {names.LINK_TYPE: names.LINK_TRIGGER})]
+        attributes = attributes | _linked(trigger, names.LINK_TRIGGER)
+    return tracer.start_span(name, context=_NEW_ROOT, attributes=attributes, links=links)
+
+
+def _linked(context: trace.SpanContext, link_type: str) -> _Attributes:
+    """Say it in attributes, too: tools that keep no links keep these."""
+    return {
+        names.LINK_TYPE: link_type,
+        names.LINK_TRACE: f"{context.trace_id:032x}",
+        names.LINK_SPAN: f"{context.span_id:016x}",
+    }

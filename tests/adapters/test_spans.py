@@ -28,7 +28,7 @@ class Traced:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self._tracer = provider.get_tracer("server")
+        self.tracer = provider.get_tracer("server")
         cache = RouteCache(
             url="memory://",
             settings=settings or Settings(),
@@ -40,7 +40,7 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = dict(scope["headers"]).get(b"x-span", b"server").decode()
-        with self._tracer.start_as_current_span(name, kind=SpanKind.SERVER):
+        with self.tracer.start_as_current_span(name, kind=SpanKind.SERVER):
             await self.mw(scope, receive, send)
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:
@@ -115,6 +115,54 @@ async def test_what_is_stale_says_why_it_may_be(
     await fetch(traced, headers=[KEY, (b"cache-control", directive)])
     assert of(traced.spans("cache.get result")[0])["routecache.stale.reason"] == reason
     assert of(traced.span("server"))["routecache.stale.reason"] == reason
+
+
+async def test_what_is_made_anew_is_a_trace_of_its_own(gateway: Gateway) -> None:
+    """With what the app does for it; and later hits link to it, as the one that stored."""
+    upstream = ScriptedApp()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with traced.tracer.start_as_current_span("chat m", kind=SpanKind.CLIENT):
+            await upstream(scope, receive, send)
+
+    settings = Settings(result_ttl_s=10.0, result_stale_while_revalidate_s=50.0)
+    traced = Traced(gateway, app, settings)
+    await fetch(traced)
+    gateway.clock.advance(12)
+    traced.exporter.clear()
+    await fetch(traced, **named(b"stale"))
+    await settle()
+    refresh, stale = traced.span("cache.refresh result"), traced.span("stale")
+    assert refresh.parent is None
+    (link,) = refresh.links
+    assert link.context.span_id == stale.context.span_id
+    assert refresh.context.trace_id != stale.context.trace_id
+    assert traced.span("chat m").parent == refresh.context
+    assert traced.span("cache.put result").context.trace_id == refresh.context.trace_id
+    await fetch(traced, **named(b"hit"))
+    assert of(traced.span("hit"))["routecache.outcome"] == "hit"
+    (link,) = traced.spans("cache.get result")[1].links
+    assert link.context.span_id == refresh.context.span_id
+
+
+async def test_a_decision_is_made_anew_in_a_trace_of_its_own(gateway: Gateway) -> None:
+    async def router(request: object) -> str:
+        with traced.tracer.start_as_current_span("route"):
+            return "small"
+
+    settings = Settings(routing_ttl_s=10.0, routing_stale_while_revalidate_s=50.0)
+    traced = Traced(gateway, ScriptedApp(), settings, router=router)
+    await fetch(traced, ask(model="auto"))
+    gateway.clock.advance(12)
+    traced.exporter.clear()
+    await fetch(traced, ask(model="auto"))
+    await settle()
+    refresh = traced.span("cache.refresh route")
+    for name in ("route", "cache.put route"):
+        assert traced.span(name).parent == refresh.context
+    await fetch(traced, ask(model="auto"))
+    (link,) = traced.spans("cache.get route")[1].links
+    assert link.context.span_id == refresh.context.span_id
 
 
 async def test_a_stand_in_for_a_failure_says_so(gateway: Gateway) -> None:

@@ -1,4 +1,8 @@
+from pathlib import Path
+
 from routecache_middleware.telemetry import names
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_every_name_is_exported_and_used_once() -> None:
@@ -23,4 +27,17 @@ def test_nothing_is_named_in_somebody_elses_namespace() -> None:
         "gen_ai.operation.name",
         "gen_ai.request.model",
         "gen_ai.response.model",
+        "openinference.span.kind",
     }
+
+
+def test_every_attribute_is_in_the_readmes_section_on_tracing() -> None:
+    section = README.read_text("utf-8").partition("\n## Tracing\n")[2].partition("\n## ")[0]
+    # Nobody says a key's hash: without a secret a short prompt could be guessed from it.
+    told = {
+        *names.ATTRIBUTES - {names.KEY_HASH},
+        names.LINK_LEADER,
+        names.LINK_ORIGIN,
+        names.LINK_TRIGGER,
+    }
+    assert [name for name in sorted(told) if f"`{name}`" not in section] == []

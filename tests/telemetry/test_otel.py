@@ -24,6 +24,7 @@ from routecache_middleware.core.events import (
     LookupFinished,
     Operation,
     PutFinished,
+    RefreshFinished,
     RemoveFinished,
     RequestFinished,
     WaitFinished,
@@ -96,6 +97,7 @@ def test_a_hit_is_one_internal_span_with_every_attribute(tracing: Tracing) -> No
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4o",
         "gen_ai.response.model": "gpt-4o-mini",
@@ -126,6 +128,15 @@ def test_the_scope_carries_version_and_schema(tracing: Tracing) -> None:
     assert scope.schema_url == names.SCHEMA_URL
 
 
+def test_seconds_have_no_digits_that_nobody_measured(tracing: Tracing) -> None:
+    opened = tracing.observer().begin(Operation.GET, "result")
+    opened.finish(LookupFinished(Outcome.HIT, age_s=0.010543584823608398, cost_ms=256.066))
+    said = tracing.only().attributes or {}
+    assert said["routecache.entry.age"] == 0.010544
+    assert 256.066 / 1000 != 0.256066
+    assert said["routecache.saved.time"] == 0.256066
+
+
 def test_a_stale_hit_has_a_negative_ttl(tracing: Tracing) -> None:
     """Rounded down, so that half a second past the end is not 0."""
     opened = tracing.observer().begin(Operation.GET, "result")
@@ -143,6 +154,7 @@ def test_a_miss_is_no_error_and_claims_nothing_of_an_entry(tracing: Tracing) -> 
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "route",
+        "openinference.span.kind": "CHAIN",
         "cache.hit": False,
         "routecache.outcome": "miss",
         "routecache.miss.reason": "expired",
@@ -170,6 +182,7 @@ def test_a_put_says_whether_it_wrote(tracing: Tracing) -> None:
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "routecache.stored": True,
         "cache.write": True,
         "cache.item_size": 7,
@@ -205,7 +218,10 @@ def test_a_remove_names_the_kind_of_scope_only(tracing: Tracing) -> None:
     opened.finish(RemoveFinished(f"tenant:{CANARY}"))
     span = tracing.only()
     assert span.name == "cache.remove tenant"
-    assert dict(span.attributes or {}) == {"routecache.cache": "tenant"}
+    assert dict(span.attributes or {}) == {
+        "routecache.cache": "tenant",
+        "openinference.span.kind": "CHAIN",
+    }
 
 
 def test_without_model_attributes_no_span_names_a_model(tracing: Tracing) -> None:
@@ -241,6 +257,7 @@ def test_a_sampler_sees_cache_verb_and_model() -> None:
     Tracing(sampler).observer().begin(Operation.GET, "result", model="m", verb="chat")
     assert sampler.seen == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "m",
     }
@@ -263,6 +280,10 @@ def test_a_traceparent_becomes_a_link(
     assert link.context.is_remote
     assert link.context.trace_flags.sampled
     assert dict(link.attributes or {}) == {"routecache.link.type": link_type}
+    said = tracing.only().attributes or {}  # for tools that keep no links
+    assert said["routecache.link.type"] == link_type
+    assert said["routecache.link.trace_id"] == TRACE
+    assert said["routecache.link.span_id"] == SPAN
 
 
 @pytest.mark.parametrize(
@@ -284,6 +305,7 @@ def test_a_malformed_traceparent_is_no_link(tracing: Tracing, traceparent: str) 
     opened = tracing.observer().begin(Operation.GET, "result")
     opened.finish(LookupFinished(Outcome.HIT, origin=traceparent))
     assert tracing.only().links == ()
+    assert not [name for name in tracing.only().attributes or {} if ".link." in name]
 
 
 def test_a_wait_says_how_it_ended(tracing: Tracing) -> None:
@@ -294,6 +316,7 @@ def test_a_wait_says_how_it_ended(tracing: Tracing) -> None:
     assert span.status.status_code is StatusCode.UNSET
     assert dict(span.attributes or {}) == {
         "routecache.cache": "result",
+        "openinference.span.kind": "CHAIN",
         "routecache.outcome": "error",
     }
 
@@ -328,17 +351,35 @@ def test_a_refresh_is_a_trace_of_its_own_linked_to_its_trigger(tracing: Tracing)
     """It outlives the request, so as a child it would outlast its parent."""
     with tracing.app_tracer.start_as_current_span("POST") as server:
         opened = tracing.observer().begin(Operation.REFRESH, "result")
-    opened.finish(PutFinished(is_stored=True))
+        opened.finish(PutFinished(is_stored=True))
     span = tracing.spans()["cache.refresh result"]
     assert span.parent is None
     (link,) = span.links
     assert link.context == server.get_span_context()
     assert dict(link.attributes or {}) == {"routecache.link.type": "trigger"}
+    said = span.attributes or {}
+    assert said["routecache.link.type"] == "trigger"
+    assert said["routecache.link.trace_id"] == f"{link.context.trace_id:032x}"
+    assert said["routecache.link.span_id"] == f"{link.context.span_id:016x}"
+
+
+def test_a_refresh_is_current_until_it_ends(tracing: Tracing) -> None:
+    """What is done in its task is its own, and not the request's, which is over."""
+    with tracing.app_tracer.start_as_current_span("POST") as server:
+        opened = tracing.observer().begin(Operation.REFRESH, "result")
+        tracing.app_tracer.start_span("chat").end()
+        tracing.observer().begin(Operation.PUT, "result").finish(PutFinished(is_stored=True))
+        opened.finish(RefreshFinished())
+        assert trace.get_current_span() is server
+    spans = tracing.spans()
+    refresh = spans["cache.refresh result"]
+    assert spans["chat"].parent == spans["cache.put result"].parent == refresh.context
 
 
 def test_a_refresh_outside_any_trace_has_no_link(tracing: Tracing) -> None:
     tracing.observer().begin(Operation.REFRESH, "result").finish(PutFinished(is_stored=True))
     assert tracing.only().links == ()
+    assert "routecache.link.type" not in (tracing.only().attributes or {})
 
 
 @pytest.mark.parametrize(

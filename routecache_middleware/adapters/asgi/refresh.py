@@ -7,6 +7,8 @@ and reads everything.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from routecache_middleware.adapters.asgi.case import Case
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.relay import Stamp
@@ -34,6 +36,8 @@ async def _refresh(parts: Parts, case: Case, remake: Remake) -> None:
     span = parts.engine.observer.begin(
         Operation.REFRESH, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
     )
+    if case.lookup is not None:  # hits on what is made here link to this
+        case.lookup = replace(case.lookup, traceparent=span.traceparent)
     error_type = ""
     try:
         await remake(case)
