@@ -47,7 +47,7 @@ from routecache_middleware.engine.capture import CaptureBudget
 from routecache_middleware.engine.fleet import Fleet
 from routecache_middleware.engine.flights import Flights
 from routecache_middleware.engine.load import LoadTracker
-from routecache_middleware.engine.lookup import Lookup, lookup_finished
+from routecache_middleware.engine.lookup import Lookup, lookup_finished, told_hash
 from routecache_middleware.engine.owed import RETRY_S, Owed
 from routecache_middleware.engine.recorder import Recorder
 from routecache_middleware.engine.writing import Writes, error_name
@@ -195,7 +195,7 @@ class Engine(Writes):
             for old_key, entry in zip(former, fetched.entries[1:], strict=False):
                 if entry is not None and not isinstance(plan, Serve):
                     plan = self._judge_former(key, old_key, with_tenant(entry, tenant), asked)
-        return self._found(span, plan, fetched.entries[0], layer, began_s)
+        return self._found(span, plan, fetched.entries[0], layer, began_s, key=key)
 
     def lookup_now(
         self,
@@ -234,7 +234,7 @@ class Engine(Writes):
                 now_s=self.clock.now_s(),
                 may_be_stale=may_be_stale,
             )
-        return self._found(span, plan, entry, layer, began_s)
+        return self._found(span, plan, entry, layer, began_s, key=key)
 
     def _begin_get(self, layer: Layer, model: str, verb: str) -> OpenOperation:
         span = self.observer.begin(_GET, layer, model=model, verb=verb)
@@ -262,6 +262,8 @@ class Engine(Writes):
         entry: Entry | None,
         layer: Layer,
         began_s: float,
+        *,
+        key: CacheKey,
     ) -> Lookup:
         recorder = self.recorder
         if isinstance(plan, Serve):
@@ -273,7 +275,8 @@ class Engine(Writes):
             recorder.looked_up(layer, "none", _MISS, perf_counter() - began_s)
         if not span.is_watched:
             return Lookup(plan, outcome, self.table.position, "", entry)
-        span.finish(lookup_finished(plan, self.coordinator.name, recorder.prices))
+        key_hash = told_hash(key, self.settings.secret)
+        span.finish(lookup_finished(plan, self.coordinator.name, key_hash, recorder.prices))
         return Lookup(plan, outcome, self.table.position, span.traceparent, entry)
 
     async def read(self, keys: Sequence[CacheKey]) -> Fetched:
