@@ -28,7 +28,7 @@ from routecache_middleware.core.records import read_decision
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.errors import CorruptEntryError
 
-__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample"]
+__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample", "tenant_shown"]
 
 T = TypeVar("T")
 
@@ -149,13 +149,12 @@ class Listing:
         engine = self._engine
         now_s, parts = engine.clock.now_s(), parse_key(key)
         age = age_s(entry, now_s)
-        is_hash = _IS_HASH.fullmatch(parts.tenant) is not None
         return {
             "id": self._id_of(key),
             "layer": entry.layer,
             "model": shown(entry.model_id),
             "query": shown(parts.query_hash[:HASH_DIGITS]),
-            "tenant": opaque(parts.tenant, engine.settings.secret, is_hash=is_hash),
+            "tenant": tenant_shown(parts.tenant, engine.settings.secret),
             "state": state_of(entry, is_current=engine.is_current(key, entry), now_s=now_s),
             "size_bytes": len(entry.body),
             "age_s": round(age, 3),
@@ -207,6 +206,11 @@ async def _within(reading: "asyncio.Future[T]") -> T | str:
             reading.add_done_callback(_retrieve)
             reading.cancel()
     return f"the coordinator did not answer within {_PATIENCE_S:g} s"
+
+
+def tenant_shown(tenant: str, secret: bytes) -> str:
+    """Return what stands for a tenant here: the beginning of a hash, never a name."""
+    return opaque(tenant, secret, is_hash=_IS_HASH.fullmatch(tenant) is not None)
 
 
 def _of_decision(entry: Entry) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the administration app says: one function per endpoint. Those that change: ``changing``."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from math import isfinite
 
 import msgspec
@@ -8,11 +9,11 @@ import msgspec
 from routecache_middleware.admin.audit import AuditRow
 from routecache_middleware.admin.configuration import in_force
 from routecache_middleware.admin.distribution import distribution as spread
-from routecache_middleware.admin.listing import EntryRow
+from routecache_middleware.admin.listing import EntryRow, tenant_shown
 from routecache_middleware.admin.values import Answer, Asked, refused
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.savings import SavedRow
+from routecache_middleware.core.savings import OTHER, SavedRow
 from routecache_middleware.core.snapshot import MetricsSnapshot
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.errors import ConfigurationError, CoordinatorError
@@ -163,6 +164,7 @@ async def savings(asked: Asked) -> Answer:
         found = asked.cache.savings()
     except ConfigurationError as error:
         return refused(409, str(error))
+    secret = asked.cache.settings.secret
     return Answer(
         Savings(
             requests=found.requests,
@@ -172,8 +174,8 @@ async def savings(asked: Asked) -> Answer:
             saved_s=found.saved_s,
             cache_s=found.cache_s,
             unpriced=found.unpriced,
-            by_model=found.by_model(),
-            by_layer=found.by_layer(),
+            by_model=_unnamed(found.by_model(), secret),
+            by_layer=_unnamed(found.by_layer(), secret),
             shadow=asdict(asked.cache.shadow_report()),
         )
     )
@@ -258,6 +260,14 @@ def _total(found: MetricsSnapshot) -> dict[str, object]:
             "usd": found.value(metrics.SAVED_COST),
             "time_s": found.value(metrics.SAVED_TIME),
         },
+    }
+
+
+def _unnamed(rows: Mapping[str, SavedRow], secret: bytes) -> dict[str, SavedRow]:
+    """Return rows without names of tenants; what stands for several of them stays."""
+    return {
+        name: row if row.tenant == OTHER else replace(row, tenant=tenant_shown(row.tenant, secret))
+        for name, row in rows.items()
     }
 
 

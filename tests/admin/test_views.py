@@ -339,6 +339,24 @@ async def test_savings_are_told_by_model_and_layer(admin: Admin) -> None:
     assert told["shadow"]["served"] == 0
 
 
+async def test_savings_name_no_tenant(admin: Admin) -> None:
+    """A customer's name is the operator's affair: here it is a hash, as in all lists."""
+
+    async def never() -> bytes:
+        raise AssertionError
+
+    for tenant in ("customer-one", "customer-two"):
+        name = "both" if tenant == "customer-two" else "alone"
+        for model in {"both", name}:
+            await admin.cache.cache_query_result(HASH, model, b"{}", 1.0, tenant=tenant)
+            await admin.cache.result(HASH, model, never, tenant=tenant)
+    told = await admin.told("/savings")
+    assert "customer" not in json.dumps(told)
+    rows = told["by_model"]
+    assert len(rows["alone"]["tenant"]) == 12
+    assert rows["both"]["tenant"] == "_OTHER"
+
+
 async def test_metrics_are_those_of_all_processes_in_both_formats(admin: Admin) -> None:
     await admin.cache.get_query_result(HASH, "gpt")
     plain = await admin.get("/metrics")
