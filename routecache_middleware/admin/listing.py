@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from routecache_middleware.core.explanation import (
-    HASH_DIGITS,
     State,
     opaque,
     shown,
@@ -28,7 +27,7 @@ from routecache_middleware.core.records import read_decision
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.errors import CorruptEntryError
 
-__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample", "tenant_shown"]
+__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample", "hash_shown"]
 
 T = TypeVar("T")
 
@@ -153,8 +152,8 @@ class Listing:
             "id": self._id_of(key),
             "layer": entry.layer,
             "model": shown(entry.model_id),
-            "query": shown(parts.query_hash[:HASH_DIGITS]),
-            "tenant": tenant_shown(parts.tenant, engine.settings.secret),
+            "query": hash_shown(parts.query_hash, engine.settings.secret),
+            "tenant": hash_shown(parts.tenant, engine.settings.secret),
             "state": state_of(entry, is_current=engine.is_current(key, entry), now_s=now_s),
             "size_bytes": len(entry.body),
             "age_s": round(age, 3),
@@ -208,9 +207,12 @@ async def _within(reading: "asyncio.Future[T]") -> T | str:
     return f"the coordinator did not answer within {_PATIENCE_S:g} s"
 
 
-def tenant_shown(tenant: str, secret: bytes) -> str:
-    """Return what stands for a tenant here: the beginning of a hash, never a name."""
-    return opaque(tenant, secret, is_hash=_IS_HASH.fullmatch(tenant) is not None)
+def hash_shown(name: str, secret: bytes) -> str:
+    """Return what stands for a tenant or a query: the beginning of a hash, never a name or a text.
+
+    Who uses the library may name both as they like.
+    """
+    return opaque(name, secret, is_hash=_IS_HASH.fullmatch(name) is not None)
 
 
 def _of_decision(entry: Entry) -> dict[str, Any]:

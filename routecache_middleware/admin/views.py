@@ -9,7 +9,7 @@ import msgspec
 from routecache_middleware.admin.audit import AuditRow
 from routecache_middleware.admin.configuration import in_force
 from routecache_middleware.admin.distribution import distribution as spread
-from routecache_middleware.admin.listing import EntryRow, tenant_shown
+from routecache_middleware.admin.listing import EntryRow, hash_shown
 from routecache_middleware.admin.values import Answer, Asked, refused
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
@@ -266,7 +266,7 @@ def _total(found: MetricsSnapshot) -> dict[str, object]:
 def _unnamed(rows: Mapping[str, SavedRow], secret: bytes) -> dict[str, SavedRow]:
     """Return rows without names of tenants; what stands for several of them stays."""
     return {
-        name: row if row.tenant == OTHER else replace(row, tenant=tenant_shown(row.tenant, secret))
+        name: row if row.tenant == OTHER else replace(row, tenant=hash_shown(row.tenant, secret))
         for name, row in rows.items()
     }
 
