@@ -108,11 +108,12 @@ class Ears(logging.Handler):
 
 
 @contextmanager
-def listening(keeps: Kept = lambda _: True) -> Iterator[Ears]:
-    """Listen to every logger of this process, at every level."""
-    ears, root = Ears(keeps), logging.getLogger()
+def listening(keeps: Kept = lambda _: True, *, under: str = "") -> Iterator[Ears]:
+    """Listen to every logger of this process, at every level; or to those below one, by name."""
+    ears, root = Ears(keeps), logging.getLogger(under or None)
     known: list[Any] = [root, *root.manager.loggerDict.values()]
-    loggers = [one for one in known if isinstance(one, logging.Logger)]
+    every = [one for one in known if isinstance(one, logging.Logger)]
+    loggers = [one for one in every if not under or f"{one.name}.".startswith(f"{under}.")]
     before = [(one, one.level, one.disabled) for one in loggers]
     deaf = [one for one in loggers if one is not root and not one.propagate]
     try:

@@ -47,6 +47,7 @@ class House:
         app: ASGIApp,
         *,
         coordinator: Coordinator | None = None,
+        url: str = "memory://",
         policy: CachePolicy = _EVERYTHING,
         clock: FakeClock | None = None,
         parts: dict[str, Any] | None = None,
@@ -54,13 +55,14 @@ class House:
     ) -> None:
         self._ears = ears
         self.clock = clock or FakeClock()
+        is_here = coordinator is not None or url == "memory://"
         self.cache = RouteCache(
-            url=None if coordinator is not None else "memory://",
+            url=None if coordinator is not None else url,
             coordinator=coordinator,
             settings=settings(**changed),
             policy=policy,
             observers=ears.observers(),
-            clock=self.clock,
+            clock=self.clock if is_here else None,  # servers have a clock of their own
         )
         self.middleware = RouteCacheMiddleware(app, cache=self.cache, **(parts or {}))
         self.outcomes: list[str] = []
