@@ -92,12 +92,15 @@ class Ears(logging.Handler):
         """The spans that have ended."""
         return self._spans.get_finished_spans()
 
+    def points(self) -> str:
+        """Collect the metrics; return their points with all attributes."""
+        data = self._points.get_metrics_data()
+        return "" if data is None else str(data.to_json())
+
     def leaks(self) -> list[str]:
         """Return what was heard that nobody should have said."""
         every = [*self.heard, *_of_spans(self.spans)]
-        data = self._points.get_metrics_data()
-        if data is not None:
-            every.append(("metric points", data.to_json()))
+        every.append(("metric points", self.points()))
         return sorted({f"{where}: {leak}" for where, said in every for leak in leaks(said)})
 
     def close(self) -> None:
