@@ -309,7 +309,8 @@ async def test_a_leader_that_fails_and_its_followers(ears: Ears) -> None:
                 await settle()
                 await app.call.step(len(STREAMED))
             for client in clients:
-                ears.hear("what a follower raises", str(type(await client.error())))
+                error = await client.error()
+                ears.hear("what a client's request raises", f"{error} {error!r}")
                 house.hear(client.response)
 
 

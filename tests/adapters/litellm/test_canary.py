@@ -13,6 +13,7 @@ import litellm
 import pytest
 
 from routecache_middleware import RouteCache
+from routecache_middleware.adapters.litellm import hub as hubs
 from routecache_middleware.adapters.litellm.hub import Hub
 from routecache_middleware.adapters.litellm.options import configure
 from routecache_middleware.core.keys import Layer
@@ -29,6 +30,7 @@ from tests.adapters.litellm.fastlane.gateway import Lane
 from tests.adapters.litellm.fastlane.posting import post
 from tests.adapters.litellm.provider import Answer, Provider, ToolCall
 from tests.adapters.litellm.proxy import StartProxy
+from tests.adapters.litellm.threads import Callers, tidy
 from tests.canary.bodies import CREDENTIALS, chat
 from tests.canary.ears import Ears, listening
 from tests.canary.house import settings
@@ -104,6 +106,30 @@ async def test_a_cache_that_fails_inside_litellm(
                 await asyncio.sleep(0.1)
         asking.part.cache._told.clear()
     assert [record for record in ears.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+def test_calls_that_are_not_async(
+    provider: Provider, ears: Ears, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hubs, "_PARTS", ("sync", "results"))
+    with tidy():
+        callers = Callers(
+            provider, hubs.install(url="memory://", secret=planted("secret").encode())
+        )
+        provider.always(Answer(text=prose("completion")))
+        for _ in range(2):
+            callers.chat(prose("prompt"), **NOTES)
+            callers.stored(1)
+        callers.stream(prose("prompt"), **NOTES)
+        assert callers.count == 1
+        provider.always(Answer(status=500, text=prose("error text")))
+        with pytest.raises(litellm.InternalServerError):
+            callers.chat(prose("second prompt"))
+        for one in (callers.cache, callers.cache.stats(), callers.hub, callers.hub.options):
+            ears.hear("repr", one)
 
 
 async def test_the_fast_lane(ears: Ears) -> None:
