@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from routecache_middleware.core.explanation import (
-    HASH_DIGITS,
     State,
     opaque,
     shown,
@@ -28,7 +27,7 @@ from routecache_middleware.core.records import read_decision
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.errors import CorruptEntryError
 
-__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample", "shown_tenant"]
+__all__ = ["LISTED", "MOST_ENTRIES", "EntryDetail", "EntryRow", "Listing", "Sample", "hash_shown"]
 
 T = TypeVar("T")
 
@@ -153,8 +152,8 @@ class Listing:
             "id": self._id_of(key),
             "layer": entry.layer,
             "model": shown(entry.model_id),
-            "query": shown(parts.query_hash[:HASH_DIGITS]),
-            "tenant": shown_tenant(parts.tenant, engine.settings.secret),
+            "query": hash_shown(parts.query_hash, engine.settings.secret),
+            "tenant": hash_shown(parts.tenant, engine.settings.secret),
             "state": state_of(entry, is_current=engine.is_current(key, entry), now_s=now_s),
             "size_bytes": len(entry.body),
             "age_s": round(age, 3),
@@ -192,11 +191,6 @@ class Listing:
         return {layer: await self._engine.coordinator.sample(layer, limit) for layer in LISTED}
 
 
-def shown_tenant(tenant: str, secret: bytes) -> str:
-    """Return what stands for a tenant wherever the app names one; see :func:`.opaque`."""
-    return opaque(tenant, secret, is_hash=_IS_HASH.fullmatch(tenant) is not None)
-
-
 async def _within(reading: "asyncio.Future[T]") -> T | str:
     """Return what is read; or why it is not, when that fails or takes too long."""
     try:
@@ -211,6 +205,14 @@ async def _within(reading: "asyncio.Future[T]") -> T | str:
             reading.add_done_callback(_retrieve)
             reading.cancel()
     return f"the coordinator did not answer within {_PATIENCE_S:g} s"
+
+
+def hash_shown(name: str, secret: bytes) -> str:
+    """Return what stands for a tenant or a query: the beginning of a hash, never a name or a text.
+
+    Who uses the library may name both as they like.
+    """
+    return opaque(name, secret, is_hash=_IS_HASH.fullmatch(name) is not None)
 
 
 def _of_decision(entry: Entry) -> dict[str, Any]:

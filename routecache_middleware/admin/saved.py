@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import msgspec
 
-from routecache_middleware.admin.listing import shown_tenant
+from routecache_middleware.admin.listing import hash_shown
 from routecache_middleware.admin.values import Answer, Asked, refused
 from routecache_middleware.core.explanation import shown, shown_all
-from routecache_middleware.core.savings import SavedRow
+from routecache_middleware.core.savings import OTHER, SavedRow
 from routecache_middleware.errors import ConfigurationError
 
 __all__ = ["SavedOf", "Savings", "savings"]
@@ -59,7 +59,7 @@ async def savings(asked: Asked) -> Answer:
             unpriced=shown_all(found.unpriced),
             by_layer=_shares(found.by_layer(), str),
             by_model=_shares(found.by_model(), shown),
-            by_tenant=_shares(found.by_tenant(), lambda name: shown_tenant(name, secret)),
+            by_tenant=_shares(found.by_tenant(), lambda name: _whose(name, secret)),
             shadow=asdict(asked.cache.shadow_report()),
         )
     )
@@ -69,3 +69,7 @@ def _shares(rows: Mapping[str, SavedRow], name: Callable[[str], str]) -> dict[st
     """Return rows by what they are called here; a row itself may name a tenant."""
     fields = SavedOf.__struct_fields__
     return {name(key): SavedOf(**{f: getattr(row, f) for f in fields}) for key, row in rows.items()}
+
+
+def _whose(tenant: str, secret: bytes) -> str:
+    return tenant if tenant == OTHER else hash_shown(tenant, secret)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from routecache_middleware.cli.showing import AS_JSON, console, figure, period, say, table, tell
+from routecache_middleware.cli.showing import (
+    AS_JSON,
+    address,
+    console,
+    figure,
+    period,
+    say,
+    table,
+    tell,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -72,8 +81,13 @@ def bench(
 
     Exit codes: 0 done, 1 some requests failed, or all, 2 wrong arguments.
     """
+    _check_url(url)
     load = _Load(url, model, distinct, is_streamed=stream)
-    key = os.environ.get(api_key_env, "none")
+    key = os.environ.get(api_key_env, "none").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise click.ClickException(
+            f"the variable {api_key_env} holds <hidden>; a key is printable ASCII"
+        )
     took_s = asyncio.run(load.run(requests, connections, key, timeout))
     found = load.report(took_s)
     if as_json:
@@ -82,6 +96,17 @@ def bench(
         _show(found)
     if found["failed"]:
         raise SystemExit(_FAILED)
+
+
+def _check_url(url: str) -> None:
+    import httpx  # noqa: PLC0415 - not for --help
+
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL:
+        found = httpx.URL("")
+    if found.scheme not in {"http", "https"} or not found.host:
+        raise click.BadParameter(f"{address(url)} is not http://HOST:PORT", param_hint="URL")
 
 
 class _Load:
@@ -127,7 +152,7 @@ class _Load:
         """Return what was found."""
         answered = sum(map(len, self._took_s.values()))
         return {
-            "url": self._url,
+            "url": address(self._url),
             "requests": answered + sum(self._failed.values()),
             "failed": dict(self._failed),
             "took_s": round(took_s, 3),

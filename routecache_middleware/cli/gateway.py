@@ -85,6 +85,7 @@ def gateway(
     }
     named = {name: value for name, value in given.items() if value is not None}
     logging.basicConfig(level=logging.INFO if access_log else logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs whole URLs, keys in them
     try:
         settings = load_table(GatewaySettings, "gateway", toml_path=config, **named)
         made = Gateway(settings, toml_path=config)

@@ -67,6 +67,8 @@ def litellm_proxy(
     _check_packages()
     import uvicorn  # noqa: PLC0415 - known to be there only now
 
+    from routecache_middleware.gateway.server_log import log_config  # noqa: PLC0415 - as above
+
     os.environ["CONFIG_FILE_PATH"] = str(config.resolve())  # of the workers, too
     if fast_lane is not None:
         os.environ[_FAST_LANE] = "true" if fast_lane else "false"
@@ -77,6 +79,7 @@ def litellm_proxy(
         port=port,
         workers=num_workers,
         access_log=access_log,
+        log_config=log_config(),
         ssl_certfile=ssl_certfile_path,
         ssl_keyfile=ssl_keyfile_path,
         timeout_keep_alive=keepalive_timeout,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from routecache_middleware.cli.showing import address
 from routecache_middleware.errors import ConfigurationError, RouteCacheError
 from routecache_middleware.wiring.config import (
     configured_url,
@@ -176,11 +177,17 @@ async def _desk(place: Place) -> AsyncIterator[Desk]:
     import httpx  # noqa: PLC0415 - not for --help
 
     if place.is_app and place.url is not None:
-        client = httpx.AsyncClient(
-            base_url=place.url.rstrip("/"), headers=_token(place.config), timeout=_TIMEOUT_S
-        )
+        where = address(place.url)
+        try:
+            client = httpx.AsyncClient(
+                base_url=place.url.rstrip("/"), headers=_token(place.config), timeout=_TIMEOUT_S
+            )
+        except httpx.InvalidURL:
+            raise click.ClickException(
+                f"{where} is not a URL; it has to be the admin app's, such as http://HOST:PORT"
+            ) from None
         async with client:
-            yield Desk(client, place.url)
+            yield Desk(client, where)
         return
     from routecache_middleware import RouteCache, RouteCacheMiddleware  # noqa: PLC0415 - as above
     from routecache_middleware.admin import AdminSettings, create_admin  # noqa: PLC0415 - as above

@@ -5,6 +5,7 @@ as much room as they need.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AS_JSON",
+    "address",
     "console",
     "figure",
     "period",
@@ -32,6 +34,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON."
 
 _IN_A_PIPE = 1_000  # columns: nothing is cut
 _KIB = 1024
+_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
@@ -76,6 +79,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         made.add_row(*map(Text, row))  # never as markup: names come from clients
     return made
+
+
+def address(url: str) -> str:
+    """Write a URL without user, password and query, where a key may be."""
+    from routecache_middleware.coordinators.url import mask_url  # noqa: PLC0415 - not for --help
+
+    return _QUERY.sub(r"\1***", mask_url(url))
 
 
 def figure(value: Any) -> str:

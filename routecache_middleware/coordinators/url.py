@@ -12,7 +12,8 @@ __all__ = ["CoordinatorUrl", "mask_url"]
 
 # Everything up to the last "@": a password may hold any character, an "@" or a "/" included.
 _USER_INFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
-_SECRET_OPTION = re.compile(r"(?i)([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*")
+_HIDING = r"[^=&]*(?:pass|pwd|secret|token|auth|credential)[^=&]*|(?:[^=&]*[_-])?(?:api)?key"
+_SECRET_OPTION = re.compile(rf"(?i)([?&](?:{_HIDING})=)[^&]*")
 
 
 def mask_url(url: str) -> str:
@@ -70,9 +71,15 @@ class CoordinatorUrl:
         """Raise a ConfigurationError when there are other options than ``known``."""
         unknown = sorted(set(self.options) - set(known))
         if unknown:
-            # Without its options: under a name with a typo in it there may be a password.
-            plain = replace(self, text=self.text.partition("?")[0])
+            # Without its options: under a name with a typo in it there may be a password. And
+            # masked before that: what follows a "?" in a password is no option.
+            plain = replace(self, text=mask_url(self.text).partition("?")[0])
             remedy = "one of " + ", ".join(known) if known else "without options"
+            if "@" in self.text.partition("?")[2]:
+                raise plain.error(
+                    "has unknown options, or a '?' in its password",
+                    f"{remedy}; in a password '?' is written as %3F",
+                )
             raise plain.error(f"has no option {unknown[0]!r}", remedy)
 
     def whole_number(self, name: str, default: int) -> int:

@@ -10,7 +10,7 @@ cache, never bring one in.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from routecache_middleware.core.directives import NO_DIRECTIVES, Directives, both
 
@@ -44,7 +44,7 @@ class BodyDirectives:
     """
 
     directives: Directives = NO_DIRECTIVES
-    namespace: str = ""
+    namespace: str = field(default="", repr=False)
     ttl_s: float | None = None
     is_opted_in: bool | None = None
 

@@ -65,6 +65,8 @@ NAMESPACE = b":namespace"
 class KeyContext(msgspec.Struct, frozen=True):
     """What of a request counts besides its body.
 
+    Its ``repr`` shows no header and no query string, where credentials may be.
+
     Attributes:
         dialect: Name of the dialect.
         root_path: ASGI ``root_path``.
@@ -83,6 +85,9 @@ class KeyContext(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...]
     model: str = ""
     form: str = ""
+
+    def __repr__(self) -> str:
+        return f"KeyContext({self.dialect}, {self.path!r}, {len(self.headers)} headers)"
 
 
 class Fingerprint(msgspec.Struct, frozen=True):

@@ -112,7 +112,10 @@ def parse_key(key: str) -> KeyParts:
         case ((Layer.METADATA | Layer.LOAD), [model_id]):
             return KeyParts(layer, tenant, "", model_id)
         case _:
-            raise ValueError(f"not a cache key: expected {layer.value}:<parts>, got {key[:80]!r}")
+            # Without the key, which names a tenant.
+            raise ValueError(
+                f"not a cache key: it has too many or too few parts for {layer.value}:"
+            )
 
 
 def _unescape(part: str) -> str:

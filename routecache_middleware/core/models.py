@@ -162,7 +162,7 @@ class RoutingDecision:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """A complete answer.
+    """A complete answer. Its ``repr`` shows neither body nor headers.
 
     Attributes:
         result_data: The body exactly as the upstream sent it.
@@ -176,13 +176,13 @@ class QueryResult:
         age_s: Seconds since the answer was stored; not stored.
     """
 
-    result_data: bytes
+    result_data: bytes = field(repr=False)
     model_id: str
     response_time_ms: float = 0.0
     content_type: str = "application/json"
     mode: ResponseMode = ResponseMode.JSON
     has_usage: bool = False
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     outcome: Outcome = field(default=Outcome.MISS, compare=False)
     age_s: float = field(default=0.0, compare=False)
 
@@ -239,7 +239,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     A struct, because one is made per stored answer and many are kept: it is built ten times faster
     than a frozen dataclass, and as it can be part of no reference cycle the garbage collector need
-    not walk over all that a store holds.
+    not walk over all that a store holds. Its ``repr`` shows no answer, and no tenant.
 
     Attributes:
         layer: The layer it belongs to.
@@ -284,6 +284,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     origin: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"Entry({self.layer.value}, {len(self.body)} bytes of {self.shape}, "
+            f"model_id={self.model_id!r}, created_s={self.created_s!r}, "
+            f"freshness_lifetime_s={self.freshness_lifetime_s!r}, position={self.position})"
+        )
 
     @property
     def expires_s(self) -> float:

@@ -6,10 +6,13 @@ from collections.abc import Coroutine
 
 from routecache_middleware.core.budget import unbudgeted
 from routecache_middleware.engine.eager import start_eagerly
+from routecache_middleware.engine.faults import fault
 
 __all__ = ["Background"]
 
 _logger = logging.getLogger("routecache")
+
+_FRAMES = 6
 
 
 class Background:
@@ -64,4 +67,5 @@ class Background:
     def _failed(self, error: BaseException) -> None:
         if not self._has_failed:  # the same fault would come with every request
             self._has_failed = True
-            _logger.error("background work failed; logged only once", exc_info=error)
+            why = fault(error, frames=_FRAMES)  # its text may quote a request
+            _logger.error("background work failed with %s; logged only once", why)

@@ -8,6 +8,7 @@ from typing import Any
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.gateway.app import Gateway
 from routecache_middleware.gateway.driver import needed
+from routecache_middleware.gateway.server_log import log_config
 from routecache_middleware.gateway.settings import GatewaySettings
 
 __all__ = ["serve"]
@@ -29,7 +30,7 @@ def serve(
         gateway: What to serve.
         settings: Where, and for how long answers may go on at the end.
         started: Told the gateway's URL once it takes requests.
-        access_log: Log a line per request.
+        access_log: Log a line per request, without its query string.
         log_level: Of the server.
 
     Raises:
@@ -42,6 +43,7 @@ def serve(
         gateway.app,
         access_log=access_log,
         log_level=log_level,
+        log_config=log_config(),
         server_header=False,  # the upstream's own is passed on
         proxy_headers=False,
         timeout_graceful_shutdown=settings.drain_whole_s,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from routecache_middleware.coordinators.url import mask_url
 from routecache_middleware.core.checks import check_flag, is_amount, wrong
 from routecache_middleware.errors import ConfigurationError
 
@@ -17,6 +18,7 @@ __all__ = ["GatewaySettings", "ModelSettings", "RouteSettings"]
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NEEDS: Final = ("images", "tools")
 _MAX_PORT: Final = 65_535
+_QUERY: Final = re.compile(r"([?#]).*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +197,12 @@ def _check_base_url(name: str, value: object) -> None:
     if value == "":
         return
     remedy = "an http:// or https:// URL without query, such as https://api.openai.com/v1"
-    if not (isinstance(value, str) and value.isascii() and value.isprintable()):
-        raise wrong(name, value, remedy)
+    if not isinstance(value, str):
+        raise wrong(name, f"<{type(value).__name__}>", remedy)
+    # Somebody may have put a password or a key into it.
+    shown = _QUERY.sub(r"\1***", mask_url(value))
+    if not (value.isascii() and value.isprintable()):
+        raise wrong(name, shown, remedy)
     try:
         parts = urlsplit(value)
         has_host = bool(parts.hostname) and parts.port != 0
@@ -209,7 +215,7 @@ def _check_base_url(name: str, value: object) -> None:
         )
     is_plain = has_host and not (parts.query or parts.fragment or set(value) & set('?# "<>\\'))
     if not is_plain or parts.scheme not in ("http", "https"):
-        raise wrong(name, value, remedy)
+        raise wrong(name, shown, remedy)
 
 
 def _freeze_names(record: object, name: str) -> None:

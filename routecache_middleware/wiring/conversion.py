@@ -16,7 +16,13 @@ __all__ = ["EXPECTED", "Found", "check_name", "checked"]
 
 _Record = TypeVar("_Record")
 
-_HIDDEN: Final = frozenset({"previous_secrets", "read_token", "secret", "token", "url"})
+# Secrets, and where somebody may have put one by mistake.
+_HIDDEN: Final = frozenset(
+    {
+        *("previous_secrets", "read_token", "secret", "token", "url"),
+        *("api_key_env", "base_url", "client_keys_env", "models", "upstream"),
+    }
+)
 
 EXPECTED: Final[dict[object, str]] = {
     bool: "true or false",

@@ -232,7 +232,8 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
         TypeError: It is one string, whose letters would become the tags.
     """
     if isinstance(tags, str):
-        raise TypeError(f"tags is {tags!r}; it has to be several strings, such as ({tags!r},)")
+        # Not which: tags may name users.
+        raise TypeError("tags is one string; it has to be several strings, such as a tuple of one")
     return tuple(tags)
 
 

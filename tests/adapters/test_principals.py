@@ -15,11 +15,14 @@ from starlette.authentication import (
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
 
+from routecache_middleware import CachePolicy, Settings
+from routecache_middleware.adapters.asgi.head import HeadReader
 from routecache_middleware.adapters.asgi.types import Scope
+from routecache_middleware.dialects.table import match
 from routecache_middleware.testing.clock import FakeClock
 from tests.adapters.conftest import Gateway
 from tests.support.apps import ScriptedApp, json_answer
-from tests.support.asgi import Client, Options, fetch, settle
+from tests.support.asgi import PATH, Client, Options, fetch, scope_of, settle
 
 VECTORS = Path(__file__).parent.parent / "fixtures" / "xxh3_collision_vectors.json"
 
@@ -247,3 +250,13 @@ async def test_the_memo_of_heads_is_bounded(
     for n in range(10):
         await fetch(mw, **key(b"%d" % n))
     assert len(mw._parts.heads._memo) == 3
+
+
+def test_a_head_shows_no_credential_and_no_tenant() -> None:
+    reader = HeadReader(Settings(), CachePolicy(), lambda _: "a-customer")
+    dialect = match("POST", PATH)
+    assert dialect is not None
+    scope = scope_of(query_string=b"key=a-key", headers=[(b"openai-project", b"a-project")])
+    assert repr(reader.read(dialect, scope)) == (
+        "RequestHead(KeyContext(openai.chat, '/v1/chat/completions', 1 headers), readable)"
+    )

@@ -101,3 +101,12 @@ def test_a_doctor_asks_the_gateway(url: str) -> None:
     names = [one["name"] for one in found["findings"]]
     assert names == ["versions", "admin app", "gateway", "breakers", "clock"]
     assert {one["verdict"] for one in found["findings"]} == {"good"}
+
+
+def test_a_password_in_the_url_of_an_app_is_not_shown() -> None:
+    done = run("stats", "--url", "http://user:word@127.0.0.1:1?key=word")
+    assert "http://***@127.0.0.1:1?*** does not answer" in done.output
+    wrong = run("stats", "--url", "http://user:word@[::1")
+    assert (done.exit_code, wrong.exit_code) == (1, 1)
+    assert "is not a URL" in wrong.output
+    assert "word" not in done.output + wrong.output

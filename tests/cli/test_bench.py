@@ -72,3 +72,17 @@ def test_failures_are_counted_and_are_a_failure(gateway: str) -> None:
     assert "2 failed: ConnectError" in done.stdout
     refused = run("bench", f"{gateway}/elsewhere/v1", "-n", "1", "--timeout", "5")
     assert refused.exit_code == 0  # the app behind answers anything
+
+
+@pytest.mark.parametrize("url", ["http://user:word@[::1", "http://user:word@x:y", "user:word@x"])
+def test_what_is_no_url_is_wrong_usage_and_shows_no_password(url: str) -> None:
+    done = run("bench", url)
+    assert done.exit_code == 2
+    assert "http://HOST:PORT" in done.output
+    assert "word" not in done.output
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown() -> None:
+    done = run("bench", "http://127.0.0.1:1", OPENAI_API_KEY="wordé")
+    assert done.exit_code == 1
+    assert "OPENAI_API_KEY holds <hidden>" in done.output

@@ -107,3 +107,10 @@ def test_what_is_remembered_of_names_is_bounded_in_number_and_in_length() -> Non
     assert escape(long) == escape(long) == "%3A" * 257
     assert long not in _escaped
     assert "model:4999" in _escaped
+
+
+def test_what_is_no_key_is_not_quoted() -> None:
+    """A key names a tenant, and may come from a store that others write to."""
+    with pytest.raises(ValueError, match="not a cache key") as said:
+        parse_key(CacheKey("route:a-customer@hash:more"))
+    assert "customer" not in str(said.value)

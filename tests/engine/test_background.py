@@ -25,12 +25,12 @@ class Work:
 
 
 async def fail() -> None:
-    raise ZeroDivisionError
+    raise ZeroDivisionError("on purpose")
 
 
 async def fail_later() -> None:
     await asyncio.sleep(0)
-    raise ZeroDivisionError
+    raise ZeroDivisionError("on purpose")
 
 
 async def test_it_begins_inline_and_goes_on_in_a_task() -> None:
@@ -72,9 +72,12 @@ async def test_errors_are_logged_once(caplog: pytest.LogCaptureFixture, *, is_ea
         background.run(work())
     await background.drain(1.0)
     await settle()
-    assert [record.getMessage() for record in caplog.records] == [
-        "background work failed; logged only once"
-    ]
+    (record,) = caplog.records
+    start = "background work failed with ZeroDivisionError at " + __file__
+    assert record.getMessage().startswith(start)
+    assert record.getMessage().endswith("; logged only once")
+    assert "on purpose" not in caplog.text
+    assert record.exc_info is None
 
 
 async def test_work_in_the_background_has_no_budget() -> None:

@@ -98,6 +98,9 @@ class RequestHead(msgspec.Struct, frozen=True):
     is_signed: bool = False
     is_plain: bool = False
 
+    def __repr__(self) -> str:  # tenants may have names
+        return f"RequestHead({self.context!r}, {self.unreadable or self.refusal or 'readable'})"
+
 
 class HeadReader:
     """Reads heads; holds no per-request state beyond the memo."""

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +15,7 @@ from routecache_middleware.core.models import RoutingDecision
 from routecache_middleware.core.overrides import VerdictError
 from routecache_middleware.core.request import LLMRequest
 from routecache_middleware.engine.engine import Engine
+from routecache_middleware.engine.faults import fault
 from routecache_middleware.engine.identify import Identifier
 from routecache_middleware.errors import ConfigurationError
 from routecache_middleware.wiring.cache import RouteCache
@@ -59,12 +59,7 @@ class WarnOnce:
         elif isinstance(error, VerdictError):  # likewise
             _logger.warning("%s failed: %s; %s", what, error, so)
         else:
-            _logger.warning("%s failed with %s%s; %s", what, kind, _place(error), so)
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+            _logger.warning("%s failed with %s; %s", what, fault(error), so)
 
 
 class Routing:
