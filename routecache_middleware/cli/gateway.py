@@ -1,7 +1,6 @@
 """``routecache gateway``: a ready caching reverse proxy in front of an LLM API."""
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import click
 
 from routecache_middleware.errors import ConfigurationError
-from routecache_middleware.wiring.config import load_table
 
 __all__ = ["gateway"]
 
@@ -39,6 +37,15 @@ __all__ = ["gateway"]
     help="Port to listen on; 0: any that is free.  [default: 8000]",
 )
 @click.option(
+    "--workers",
+    "-w",
+    default=None,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes that answer; more than 1 need a store they share, such as lmdb://.  "
+    "[default: 1]",
+)
+@click.option(
     "--api-key-env", default=None, metavar="NAME", help="Variable with the upstream's key."
 )
 @click.option(
@@ -57,6 +64,7 @@ def gateway(
     config: Path | None,
     host: str | None,
     port: int | None,
+    workers: int | None,
     api_key_env: str | None,
     client_keys_env: str | None,
     admin: bool | None,
@@ -71,23 +79,24 @@ def gateway(
 
     Exit codes: 0 stopped as told, 1 it cannot start, 2 wrong arguments.
     """
-    from routecache_middleware.gateway.app import Gateway  # noqa: PLC0415 - not for --help
+    from routecache_middleware.gateway.driver import needed  # noqa: PLC0415 - not for --help
     from routecache_middleware.gateway.server import serve  # noqa: PLC0415 - as above
-    from routecache_middleware.gateway.settings import GatewaySettings  # noqa: PLC0415 - as above
+    from routecache_middleware.gateway.worker import Blueprint, set_up_logging  # noqa: PLC0415 - as above
 
     given: dict[str, Any] = {
         "upstream": upstream,
         "host": host,
         "port": port,
+        "workers": workers,
         "api_key_env": api_key_env,
         "client_keys_env": client_keys_env,
         "admin": admin,
     }
     named = {name: value for name, value in given.items() if value is not None}
-    logging.basicConfig(level=logging.INFO if access_log else logging.WARNING)
+    set_up_logging(is_verbose=access_log)
+    blueprint = Blueprint(named, config)
     try:
-        settings = load_table(GatewaySettings, "gateway", toml_path=config, **named)
-        made = Gateway(settings, toml_path=config)
+        settings, made = blueprint.settings(), blueprint.gateway()
         hosts = made.hosts
 
         def started(url: str) -> None:
@@ -97,12 +106,16 @@ def gateway(
             else:
                 click.echo(f"Listening on {url}, in front of {', '.join(hosts)}")
 
-        serve(
-            made,
-            settings,
-            started=started,
-            access_log=access_log,
-            log_level="info" if access_log else "warning",
-        )
+        how: dict[str, Any] = {
+            "access_log": access_log,
+            "log_level": "info" if access_log else "warning",
+        }
+        if settings.workers == 1:
+            serve(made, settings, started=started, **how)
+            return
+        needed("uvicorn")
+        from routecache_middleware.gateway.supervisor import serve_several  # noqa: PLC0415 - as above
+
+        serve_several(blueprint, settings, started=started, **how)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error

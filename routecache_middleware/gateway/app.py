@@ -73,6 +73,7 @@ class Gateway:
         proxy = Proxy(catalogue, partial(Driver, settings), passes_credentials=passes)
         self.hosts = catalogue.hosts
         self.cache = _cache(catalogue, toml_path, environ)
+        _check_store(self.cache, settings)
         cached = RouteCacheMiddleware(
             _Closing(proxy, self.cache),
             cache=self.cache,
@@ -117,6 +118,23 @@ def _cache(
         policy=load_policy(toml_path=toml_path, environ=environ),
         prices=partial(load_prices, toml_path=toml_path, environ=environ),
     )
+
+
+def _check_store(cache: RouteCache, settings: GatewaySettings) -> None:
+    """Refuse several workers with a store of its own for each of them.
+
+    They would share neither entries nor invalidations: what was invalidated in one of them would be
+    served by the others.
+    """
+    if settings.workers > 1 and not cache.engine.coordinator.is_shared:
+        name = cache.engine.coordinator.name
+        raise ConfigurationError(
+            f"setting workers is {settings.workers}, and the store is {name}://, which belongs to "
+            "one process: an invalidation would reach one worker and not the others; name a store "
+            'that they share, such as url = "lmdb:///var/cache/routecache" in [routecache] or '
+            "ROUTECACHE_URL (a directory on this machine, no server needed; "
+            "pip install 'routecache-middleware[lmdb]'), or set workers to 1"
+        )
 
 
 def create_app() -> Door | Beside:
