@@ -27,6 +27,7 @@ def test_what_a_gateway_keeps_in_its_own_memory_is_seen(url: str) -> None:
     assert told("stats", "--url", url, **WITH)["coordinator"] == "memory"
     assert len(told("keys", "--url", url, **WITH)["entries"]) == 20
     assert told("config", "--url", url, **WITH)["coordinator"] == "memory"
+    assert "(in force there)" in run("config", "--url", url, **WITH).output
     assert told("top", "--url", url, **WITH) == {"models": []}
     asked = ("explain", "-", "--tenant", "t", "--url", url)
     assert run(*asked, given="{}", **WITH).stdout.startswith("bypass (invalid-json)")

@@ -222,7 +222,6 @@ def test_the_configuration_in_force_is_shown_without_secrets(url: str) -> None:
         ("top",),
         ("keys",),
         ("invalidate", "all"),
-        ("config",),
         ("explain", "-"),
     ],
 )
@@ -231,6 +230,21 @@ def test_what_lies_in_another_process_cannot_be_seen(command: tuple[str, ...]) -
     assert done.exit_code == 1
     assert "memory:// lies inside of a gateway" in done.output
     assert "--url" in done.output
+
+
+def test_the_configuration_found_here_is_shown_whatever_the_store() -> None:
+    """It needs none: neither one of another process's memory nor one that does not answer."""
+    found = told("config", ROUTECACHE_RESULT_TTL_S="77")
+    assert (found["url"], found["settings"]["result_ttl_s"]) == ("memory://", 77)
+    done = run("config", "--changed", ROUTECACHE_RESULT_TTL_S="77")
+    assert done.exit_code == 0
+    assert "memory:// (as found here; what a running gateway has" in done.output
+    began_s = time.monotonic()
+    done = run("config", "--url", "redis://u:pass-word@127.0.0.1:1/0")
+    assert (done.exit_code, "pass-word" in done.output) == (0, False)
+    assert time.monotonic() - began_s < 5
+    done = run("config", ROUTECACHE_RESULT_TTL_S="soon")
+    assert (done.exit_code, "ROUTECACHE_RESULT_TTL_S" in done.output) == (1, True)
 
 
 def test_the_store_may_be_the_configured_one(url: str, tmp_path: Path) -> None:
