@@ -35,10 +35,12 @@ class Blueprint:
     Attributes:
         overrides: Settings of the gateway that were given as arguments.
         toml_path: The configuration file, or None: the one that the environment names, if any.
+        store: The store's URL, or None: the configured one.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
     toml_path: Path | None = None
+    store: str | None = field(default=None, repr=False)
 
     def settings(self) -> GatewaySettings:
         """Read the gateway's settings.
@@ -50,7 +52,7 @@ class Blueprint:
 
     def gateway(self) -> Gateway:
         """Build the gateway; errors as for :class:`.app.Gateway`."""
-        return Gateway(self.settings(), toml_path=self.toml_path)
+        return Gateway(self.settings(), store=self.store, toml_path=self.toml_path)
 
 
 class Counted(Protocol):

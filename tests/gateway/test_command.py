@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from openai import OpenAI
 
 from routecache_middleware.cli.commands import routecache
+from tests.cli.kit import ENVIRONMENT
 from tests.clients.kit import TLS
 from tests.clients.llama import MODEL
 from tests.gateway.kit import COMPLETION, KEY, chat
@@ -96,6 +97,10 @@ def test_it_says_where_it_listens_and_ends_in_peace() -> None:
             "url": process.url,
             "pid": process.line["pid"],
             "upstreams": [f"127.0.0.1:{upstream.port}"],
+            "workers": 1,
+            "store": "memory://",
+            "dashboard": None,
+            "notes": [],
         }
         with client_of(process) as client:
             found = [chat(client) for _ in range(2)]
@@ -272,5 +277,10 @@ def test_a_person_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("routecache_middleware.gateway.server.serve", serve)
     arguments = ["gateway", "-u", "http://127.0.0.1:1", "--access-log"]
-    done = CliRunner().invoke(routecache, arguments)
-    assert done.output == "Listening on http://127.0.0.1:9, in front of 127.0.0.1:1\n"
+    done = CliRunner().invoke(routecache, arguments, env=ENVIRONMENT)
+    assert done.output.splitlines() == [
+        "Listening on http://127.0.0.1:9, in front of 127.0.0.1:1",
+        "  clients:   their credentials are passed on to the upstream",
+        "  store:     memory:// (in this process alone, and gone when it ends)",
+        "  dashboard: none (--admin serves it at /routecache/)",
+    ]
