@@ -74,6 +74,9 @@ class Process:
     def close(self) -> None:
         """End it."""
         end(self._process)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 @contextlib.contextmanager
