@@ -70,6 +70,9 @@ def test_a_gateway_that_does_not_answer_is_said(url: str) -> None:
     done = run("stats", "--url", "http://127.0.0.1:1", **WITH)
     assert done.exit_code == 1
     assert "does not answer (ConnectError)" in done.output
+    assert "`routecache gateway --admin` serves it at /routecache" in done.output
+    done = run("stats", "--url", "http://u:canary-password@127.0.0.1:1", **WITH)
+    assert (done.exit_code, "canary" in done.output) == (1, False)
     done = run("stats", "--url", f"{url}/nothing", **WITH)
     assert done.exit_code == 1
     assert "answers: Not Found" in done.output

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -117,10 +118,31 @@ def test_every_command_is_in_the_readme_and_answers_in_json_if_asked() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for name in COMMANDS:
         assert f"routecache {name}" in readme or f"`{name}`" in readme
+        help_text = run(name, "--help").output
+        assert "Exit codes:" in help_text
         if name not in {"admin", "gateway", "invalidate", "litellm"}:
-            help_text = run(name, "--help").output
             assert "--json" in help_text
-            assert "Exit codes:" in help_text
+
+
+def _options() -> list[tuple[str, click.Parameter]]:
+    context = click.Context(routecache)
+    found: list[tuple[str, click.Parameter]] = []
+    for name in COMMANDS:
+        command = routecache.get_command(context, name)
+        assert command is not None
+        members = [command]
+        if isinstance(command, click.Group):
+            members += command.commands.values()
+        found += [(name, one) for member in members for one in member.params]
+    return found
+
+
+def test_every_option_says_what_it_is_and_no_summary_is_cut() -> None:
+    for name, option in _options():
+        if isinstance(option, click.Option):
+            assert option.help, f"{name} {option.opts}"
+    assert "..." not in run("invalidate", "--help").output.partition("Commands:")[2]
+    assert "by default the store in ROUTECACHE_URL" in " ".join(run("--help").output.split())
 
 
 @pytest.mark.parametrize("kind", ["model", "tenant", "tag", "query", "layer", "all"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,21 @@ def test_the_store_may_be_the_configured_one(url: str, tmp_path: Path) -> None:
     file = tmp_path / "routecache.toml"
     file.write_text(f'[routecache]\nurl = "{url}"\n', encoding="utf-8")
     assert told("stats", "--config", str(file))["coordinator"] == "lmdb"
+
+
+@pytest.mark.parametrize(
+    "command", [("stats",), ("top",), ("keys",), ("invalidate", "model", "m"), ("explain", "-")]
+)
+def test_what_is_not_known_is_not_shown_as_nothing(command: tuple[str, ...]) -> None:
+    """A dry run said "at most 0 entries" of a store that it had not reached."""
+    logger = logging.getLogger("routecache")
+    before = logger.level
+    done = run(*command, "--url", "redis://u:pass-word@127.0.0.1:1/0", given="{}")
+    assert done.exit_code == 1
+    assert done.stderr.strip() == (
+        "Error: the store redis://***@127.0.0.1:1/0 does not answer; `routecache doctor` says more"
+    )
+    assert (done.stdout, logger.level) == ("", before)
 
 
 def test_a_server_that_is_not_there_is_said_at_once() -> None:
