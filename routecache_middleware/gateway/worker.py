@@ -96,8 +96,24 @@ class Worker:
 
 
 def set_up_logging(*, is_verbose: bool) -> None:
-    """Show warnings, and with ``is_verbose`` more than that, on standard error."""
+    """Show warnings, and with ``is_verbose`` more than that, on standard error.
+
+    Some APIs take keys in the query string: no line that is written for a request has it.
+    """
     logging.basicConfig(level=logging.INFO if is_verbose else logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else the whole URL of each call
+    access = logging.getLogger("uvicorn.access")
+    if _without_query not in access.filters:
+        access.addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Cut the query string off what the server logs: address, method, path, version, status."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            part.partition("?")[0] if isinstance(part, str) else part for part in record.args
+        )
+    return True
 
 
 class _First:

@@ -42,7 +42,10 @@ class Process:
     Attributes:
         line: What it printed when it was ready.
         url: Where it listens.
+        out: What it said on standard output after that; known at its end.
     """
+
+    out = ""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self._process = subprocess.Popen(
@@ -68,7 +71,7 @@ class Process:
 
     def ended(self) -> tuple[int, str]:
         """Wait for its end; return exit code and what it said on standard error."""
-        _, said = self._process.communicate(timeout=30)
+        self.out, said = self._process.communicate(timeout=30)
         return self._process.returncode, said
 
     def close(self) -> None:
@@ -111,6 +114,27 @@ def test_it_says_where_it_listens_and_ends_in_peace() -> None:
         assert found[0].headers.get_list("server") == ["llm"]
         process.stop(signal.SIGINT)
         assert process.ended() == (0, "")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_line_for_a_request_has_the_key_in_its_query(tmp_path: Path, workers: str) -> None:
+    store = ("--store", f"lmdb://{tmp_path}/store")
+    more = ("--access-log", "--workers", workers, *store)
+    # With a proxy httpx is given the whole URL, and would log it.
+    with RawUpstream(answer(COMPLETION)) as upstream:
+        proxy = {"http_proxy": upstream.url, "no_proxy": ""}
+        with started("--upstream", "http://somewhere.test/v1", *more, **proxy) as process:
+            with client_of(process) as client:
+                body = {"model": "m", "messages": []}
+                found = client.post("/v1/chat/completions?key=canary-key&a=b", json=body)
+            assert found.status_code == 200
+            process.stop()
+            code, said = process.ended()
+        (arrived,) = upstream.arrived
+    assert "key=canary-key" in arrived.start_line, "the upstream gets it"
+    out = process.out + said
+    assert "POST /v1/chat/completions HTTP/1.1" in out
+    assert (code, "canary" in out) == (0, False)
 
 
 def test_a_stream_under_way_ends_before_the_process_does() -> None:
