@@ -1,8 +1,11 @@
 """``routecache litellm``: LiteLLM's proxy with the cache in it, and before it."""
 
+import logging
 import os
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -100,10 +103,33 @@ def litellm_proxy(
         port=port,
         workers=num_workers,
         access_log=access_log,
+        log_config=_log_config(),
         ssl_certfile=ssl_certfile_path,
         ssl_keyfile=ssl_keyfile_path,
         timeout_keep_alive=keepalive_timeout,
     )
+
+
+def _log_config() -> dict[str, Any]:
+    """Return uvicorn's, without query strings, where some APIs take keys; for the workers, too."""
+    from uvicorn.config import LOGGING_CONFIG  # noqa: PLC0415 - known to be there only now
+
+    made: dict[str, Any] = deepcopy(LOGGING_CONFIG)
+    made["filters"] = {"no query": {"()": f"{__name__}.WithoutQuery"}}
+    made["handlers"]["access"]["filters"] = ["no query"]
+    return made
+
+
+class WithoutQuery:
+    """Cuts the query string off what uvicorn logs: address, method, path, version, status."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it pass, changed."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                part.partition("?")[0] if isinstance(part, str) else part for part in record.args
+            )
+        return True
 
 
 def _check_packages() -> None:

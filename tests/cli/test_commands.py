@@ -108,6 +108,7 @@ def test_the_proxy_is_served_as_asked(monkeypatch: pytest.MonkeyPatch, config: P
     assert (served["host"], served["port"], served["workers"]) == ("127.0.0.1", 4001, 3)
     assert (served["factory"], served["access_log"]) == (True, False)
     assert served["app"].endswith("entry:create_app")
+    assert _logged(served["log_config"]).endswith('"POST /v1/chat HTTP/1.1" 200 OK\n')
     import os  # noqa: PLC0415 - what the workers get
 
     assert os.environ["CONFIG_FILE_PATH"] == str(config)
@@ -122,6 +123,18 @@ def test_every_command_is_in_the_readme_and_answers_in_json_if_asked() -> None:
         assert "Exit codes:" in help_text
         if name not in {"admin", "gateway", "invalidate", "litellm"}:
             assert "--json" in help_text
+
+
+def _logged(config: dict[str, Any]) -> str:
+    """Return the line that a process so configured writes for a request with a key in its query."""
+    code = (
+        "import logging, logging.config, sys; logging.config.dictConfig(eval(sys.argv[1]));"
+        "logging.getLogger('uvicorn.access').info('%s - \"%s %s HTTP/%s\" %d',"
+        " '127.0.0.1:1', 'POST', '/v1/chat?key=canary', '1.1', 200)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, repr(config)], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _options() -> list[tuple[str, click.Parameter]]:
