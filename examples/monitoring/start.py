@@ -19,6 +19,13 @@ FOLDER = Path(__file__).parent
 QUESTIONS = 4
 TIMES = 5
 _TARGET = "127.0.0.1:8000"  # in prometheus.yml
+# What `routecache gateway --admin --port 0` runs. Nothing else is let in without a token but this
+# machine, which is where Prometheus is.
+GATEWAY = [
+    *(sys.executable, "-u", "-m", "routecache_middleware.cli.main"),
+    *("gateway", "--admin", "--port", "0"),
+]
+_LISTENING_ON = re.compile(r"Listening on (http://[^\s,]+)")
 _LISTENING = re.compile(r"Server is ready to receive web requests")
 _SHOWN = {
     "gateways that answer": 'sum(up{job="routecache-nodes"})',
@@ -44,20 +51,21 @@ def _run(console: Console) -> int:
         Children(Path(folder), ROOT) as children,
     ):
         upstream = upstream_environment(children, console)
-        environment = {"ROUTECACHE_GATEWAY_UPSTREAM": upstream["UPSTREAM_BASE_URL"]}
+        environment = {
+            "ROUTECACHE_GATEWAY_UPSTREAM": upstream["UPSTREAM_BASE_URL"],
+            # Prometheus sends none: see prometheus.yml.
+            "ROUTECACHE_ADMIN_TOKEN": "",
+            "ROUTECACHE_ADMIN_READ_TOKEN": "",
+        }
         if key := upstream.get("UPSTREAM_API_KEY"):
             environment |= {
                 "UPSTREAM_API_KEY": key,
                 "ROUTECACHE_GATEWAY_API_KEY_ENV": "UPSTREAM_API_KEY",
             }
-        url = children.start(
-            "gateway",
-            ["uvicorn", "examples.monitoring.gateway:app", "--port", "0", "--no-use-colors"],
-            environment=environment,
-            timeout_s=START_TIMEOUT_S,
-        )
+        children.spawn("gateway", GATEWAY, environment=environment)
+        url = children.wait_for("gateway", _LISTENING_ON, timeout_s=START_TIMEOUT_S)[1]
         prometheus = _start_prometheus(children, Path(folder), url)
-        console.print(f"Gateway:    {url}   (metrics: {url}/metrics)", highlight=False)
+        console.print(f"Gateway:    {url}   (metrics: {url}/routecache/metrics)", highlight=False)
         console.print(f"Prometheus: {prometheus}   (alerts: {prometheus}/alerts)", highlight=False)
         try:
             _ask(url, upstream.get("SMALL_MODEL", "gemma-3-270m"))

@@ -54,8 +54,9 @@ def authorizer(settings: AdminSettings, *, is_local: bool) -> Authorize:
     if is_local:
         return _by_machine
     raise ConfigurationError(
-        "the admin app has no token; set ROUTECACHE_ADMIN_TOKEN (16 characters or more), or let "
-        "it listen on 127.0.0.1 alone and pass is_local=True"
+        "the admin app has no token, and others than this machine could reach it; set "
+        "ROUTECACHE_ADMIN_TOKEN (16 characters or more), or let it listen on 127.0.0.1 alone (in "
+        "code: and pass is_local=True)"
     )
 
 

@@ -80,5 +80,7 @@ def _check_token(name: str, token: object) -> None:
     is_sendable = token.isascii() and token.isprintable() and " " not in token
     if token and (len(token) < _MIN_TOKEN or not is_sendable):
         raise wrong(
-            name, f"<{len(token)} characters>", f"at least {_MIN_TOKEN} of ASCII, without spaces"
+            name,
+            f"<{len(token)} characters>",
+            f"at least {_MIN_TOKEN} ASCII characters, without spaces",
         )

@@ -5,7 +5,7 @@ import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from routecache_middleware.wiring.config import (
     load_settings,
     load_table,
 )
+
+if TYPE_CHECKING:
+    from routecache_middleware.admin import AdminSettings
 
 __all__ = ["admin"]
 
@@ -74,6 +77,7 @@ async def _serve(
     from routecache_middleware import RouteCache, RouteCacheMiddleware  # noqa: PLC0415 - not for --help
     from routecache_middleware.admin import AdminSettings, create_admin  # noqa: PLC0415 - as above
     from routecache_middleware.admin.server import serve  # noqa: PLC0415 - as above
+    from routecache_middleware.coordinators.url import mask_url  # noqa: PLC0415 - as above
 
     named = {name: value for name, value in given.items() if value is not None}
     settings = load_table(AdminSettings, "admin", toml_path=config, **named)
@@ -88,11 +92,22 @@ async def _serve(
     if not cache.engine.coordinator.is_shared:
         click.echo(f"Warning: {_ALONE}.", err=True)
 
+    store = mask_url(cache.url or "")
+
     def started(where: str) -> None:
-        line = {"event": "listening", "url": where, "pid": os.getpid()}
-        click.echo(json.dumps(line) if as_json else f"Listening on {where}")
+        line = {"event": "listening", "url": where, "pid": os.getpid(), "store": store}
+        told = [f"Listening on {where}", f"  store:   {store}", f"  lets in: {_let_in(settings)}"]
+        click.echo(json.dumps(line) if as_json else "\n".join(told))
 
     await serve(app, cache, settings, started=started)
+
+
+def _let_in(settings: "AdminSettings") -> str:
+    if settings.token:
+        return "who has the admin token"
+    if settings.read_token:
+        return "who has the read token, to look; nobody to change: no ROUTECACHE_ADMIN_TOKEN"
+    return "this machine only: there is no ROUTECACHE_ADMIN_TOKEN"
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:

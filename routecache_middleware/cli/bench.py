@@ -35,7 +35,14 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("url", metavar="URL")
 @click.option("--model", "-m", default="gpt-4o-mini", show_default=True, help="What to ask for.")
-@click.option("--requests", "-n", default=200, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option(
+    "--requests",
+    "-n",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="How many requests.",
+)
 @click.option(
     "--distinct",
     "-d",
@@ -50,7 +57,7 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     default=8,
     show_default=True,
     type=click.IntRange(1, 1_000),
-    help="At once.",
+    help="How many requests at once.",
 )
 @click.option("--stream", is_flag=True, help="Ask for streams.")
 @click.option(
@@ -58,9 +65,16 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     default="OPENAI_API_KEY",
     show_default=True,
     metavar="NAME",
-    help="Variable with the API key.",
+    help="Environment variable with the API key.",
 )
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", type=float)
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=float,
+    help="For how long an answer may take.",
+)
 @AS_JSON
 def bench(
     *,
@@ -199,7 +213,10 @@ def _show(found: dict[str, Any]) -> None:
         (outcome, figure(row["requests"]), *(period(row[name]) for name in _QUANTILES))
         for outcome, row in found["outcomes"].items()
     ]
-    say(table(f"Answers of {found['url']}", ("outcome", "requests", *_QUANTILES), rows))
+    if rows:
+        say(table(f"Answers of {found['url']}", ("outcome", "requests", *_QUANTILES), rows))
+    else:
+        say(f"No answer of {found['url']}: is URL the base URL of a gateway that runs?")
     say(
         f"{figure(found['requests'])} requests in {period(found['took_s'])}: "
         f"{figure(found['per_second'])} answers a second."

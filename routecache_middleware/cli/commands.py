@@ -102,4 +102,9 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="routecache-middleware")
 def routecache() -> None:
-    """A cache in front of LLM gateways."""
+    """A cache in front of LLM gateways.
+
+    Commands that look or change something need --url: of a gateway's admin app, or of a store that
+    gateways share; by default the store in ROUTECACHE_URL or --config FILE. Each says more with
+    --help: its options, and what its exit codes mean.
+    """

@@ -43,7 +43,7 @@ def doctor(*, url: str | None, config: Path | None, as_json: bool) -> None:
         findings.append(Finding("configuration", Verdict.BAD, str(error)))
     if all(one.verdict is not Verdict.BAD for one in findings):
         try:
-            ask(place, run)
+            ask(place, run, has_to_answer=False)
         except click.ClickException as error:
             findings.append(Finding("reach", Verdict.BAD, error.format_message()))
     is_sick = any(one.verdict is Verdict.BAD for one in findings)

@@ -44,7 +44,9 @@ def _options(command: Command) -> Command:
     return command
 
 
-@invalidate.command("model", context_settings=_CONTEXT)
+@invalidate.command(
+    "model", context_settings=_CONTEXT, short_help="Everything about a MODEL, answers included."
+)
 @click.argument("model")
 @click.option("--tenant", default=None, help="Only this tenant's.")
 @_options
@@ -69,7 +71,9 @@ def _tag(*, tag: str, **how: Any) -> None:
     _run({"tag": tag}, **how)
 
 
-@invalidate.command("query", context_settings=_CONTEXT)
+@invalidate.command(
+    "query", context_settings=_CONTEXT, short_help="One decision, or with --model one answer."
+)
 @click.argument("query")
 @click.option("--model", default=None, help="The answer of this model; without it the decision.")
 @click.option("--tenant", default=None, help="Whose query it is.")

@@ -35,7 +35,7 @@ _NEEDED = ("fastapi", "orjson", "uvicorn")
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Number of worker processes.",
+    help="Number of worker processes; more than 1 need a store that they share.",
 )
 @click.option(
     "--fast-lane/--no-fast-lane",
@@ -43,9 +43,27 @@ _NEEDED = ("fastapi", "orjson", "uvicorn")
     help="Answer hits before LiteLLM's own stack; by default as the configuration says.",
 )
 @click.option("--access-log/--no-access-log", default=False, help="Print a line per request.")
-@click.option("--ssl_certfile_path", "--ssl-certfile", type=click.Path(exists=True), default=None)
-@click.option("--ssl_keyfile_path", "--ssl-keyfile", type=click.Path(exists=True), default=None)
-@click.option("--keepalive_timeout", type=int, default=5, show_default=True, help="Seconds.")
+@click.option(
+    "--ssl_certfile_path",
+    "--ssl-certfile",
+    type=click.Path(exists=True),
+    default=None,
+    help="Certificate, to answer over TLS.",
+)
+@click.option(
+    "--ssl_keyfile_path",
+    "--ssl-keyfile",
+    type=click.Path(exists=True),
+    default=None,
+    help="Its private key.",
+)
+@click.option(
+    "--keepalive_timeout",
+    type=int,
+    default=5,
+    show_default=True,
+    help="For how long an unused connection is kept, seconds.",
+)
 def litellm_proxy(
     *,
     config: Path,
@@ -63,6 +81,11 @@ def litellm_proxy(
     The configuration file is LiteLLM's own; the cache is put in place also when the file does not
     name it. A database is not migrated from here: run "litellm --config FILE
     --skip_server_startup" for that.
+
+    Several workers need a store that they share, such as url: lmdb:///var/cache/routecache under
+    callback_settings.routecache: what is invalidated in one of them reaches the others only there.
+
+    Exit codes: 0 stopped as told, 1 it cannot start, 2 wrong arguments.
     """
     _check_packages()
     import uvicorn  # noqa: PLC0415 - known to be there only now

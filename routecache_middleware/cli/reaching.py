@@ -6,9 +6,10 @@ has one way to ask, and one shape of answers.
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,8 +38,11 @@ _TIMEOUT_S = 30.0
 _HERE = "http://127.0.0.1"
 _ALONE = (
     "memory:// lies inside of a gateway, where no other process can see it; name the gateway's "
-    "admin app, --url http://HOST:PORT, or a store that is shared, --url redis://..."
+    "admin app, --url http://HOST:PORT (of `routecache gateway --admin`: http://HOST:PORT/routecache"
+    "), or a store that is shared, --url redis://..."
 )
+_SIGN_IN = "set ROUTECACHE_ADMIN_TOKEN here to the token that it was started with"
+_LOGGER = "routecache"
 
 CONFIG = click.option(
     "--config",
@@ -140,19 +144,24 @@ class Desk:
         except httpx.HTTPError as error:
             raise click.ClickException(
                 f"{self.where} does not answer ({type(error).__name__}); is this the admin app's "
-                "address, and is it running?"
+                "address, and is it running? (`routecache gateway --admin` serves it at "
+                "/routecache)"
             ) from error
         if response.is_success:
             return response
         if response.status_code in {401, 403}:
-            raise click.ClickException(
-                f"{self.where} refuses: {_words(response)}; set ROUTECACHE_ADMIN_TOKEN"
-            )
+            raise click.ClickException(f"{self.where} refuses: {_words(response)}; {_SIGN_IN}")
         raise click.ClickException(f"{self.where} answers: {_words(response)}")
 
 
-def ask(place: Place, question: Callable[[Desk], Awaitable[T]]) -> T:
+def ask(place: Place, question: Callable[[Desk], Awaitable[T]], *, has_to_answer: bool = True) -> T:
     """Ask, and return the answer.
+
+    Args:
+        place: Whom.
+        question: Asks.
+        has_to_answer: A store that does not is an error before anything is asked of it: what is
+            not known would be shown as nothing.
 
     Raises:
         click.ClickException: There is none; the text says why.
@@ -160,10 +169,13 @@ def ask(place: Place, question: Callable[[Desk], Awaitable[T]]) -> T:
 
     async def run() -> T:
         async with _desk(place) as desk:
+            if has_to_answer:
+                _check(desk)
             return await question(desk)
 
     try:
-        return asyncio.run(run())
+        with _quiet():
+            return asyncio.run(run())
     except RouteCacheError as error:
         raise click.ClickException(str(error)) from error
     except ModuleNotFoundError as error:
@@ -191,7 +203,6 @@ async def _desk(place: Place) -> AsyncIterator[Desk]:
         return
     from routecache_middleware import RouteCache, RouteCacheMiddleware  # noqa: PLC0415 - as above
     from routecache_middleware.admin import AdminSettings, create_admin  # noqa: PLC0415 - as above
-    from routecache_middleware.coordinators.url import mask_url  # noqa: PLC0415 - as above
 
     cache = RouteCache(
         url=place.store(),
@@ -208,7 +219,27 @@ async def _desk(place: Place) -> AsyncIterator[Desk]:
         ) as client,
     ):
         await cache.engine.sync()  # what was invalidated is to be shown as that
-        yield Desk(client, mask_url(cache.url or ""), cache)
+        yield Desk(client, address(cache.url or ""), cache)
+
+
+def _check(desk: Desk) -> None:
+    """Raise what click shows when the store here has not answered."""
+    if desk.cache is not None and not getattr(desk.cache.engine.coordinator, "is_reading", True):
+        raise click.ClickException(
+            f"the store {desk.where} does not answer; `routecache doctor` says more"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings for gateways to themselves: commands say themselves what is wrong."""
+    logger = logging.getLogger(_LOGGER)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _token(config: Path | None) -> dict[str, str]:
@@ -223,7 +254,10 @@ def _words(response: "httpx.Response") -> str:
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}; that is not the admin app"
+        return (
+            f"HTTP {response.status_code}; that is not the admin app "
+            "(`routecache gateway --admin` serves it at /routecache)"
+        )
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:

@@ -62,6 +62,7 @@ class GuardedCoordinator:
         clock: Clock,
         timeout_s: float,
         write_timeout_s: float = 0.25,
+        where: str = "",
         log: logging.Logger = _logger,
     ) -> None:
         """Guard ``inner``; nothing is opened.
@@ -72,6 +73,7 @@ class GuardedCoordinator:
             timeout_s: How long a request waits for one answer, seconds: ``fetch`` and ``acquire``.
                 A request's budget may cut that short.
             write_timeout_s: The same for what happens behind requests: the other writes.
+            where: Its URL without credentials, for the log; empty: it is told by its name alone.
             log: Where an outage is told of.
         """
         self.inner = inner
@@ -79,7 +81,8 @@ class GuardedCoordinator:
         self._timeout_s = timeout_s
         self._write_timeout_s = max(timeout_s, write_timeout_s)
         self._calls = ShieldedCalls()
-        self._outage = Outage(inner.name, self._recovers, clock=clock, log=log)
+        told = f"{inner.name} ({where})" if where else inner.name
+        self._outage = Outage(told, self._recovers, clock=clock, log=log)
         self._reads = Gate("reads", self._calls, self._outage, clock)
         self._writes = Gate("writes", self._calls, self._outage, clock)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -38,7 +38,7 @@ class Outage:
         """Prepare; nothing is wrong yet.
 
         Args:
-            name: The coordinator's.
+            name: The coordinator's, and where it is.
             probe: Says whether everything works again. It raises nothing but ConfigurationError.
             clock: For the time between two outages; its monotonic side.
             log: Where the two lines go.

@@ -17,7 +17,7 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry
 from routecache_middleware.core.prices import NO_PRICES, Prices
 
-__all__ = ["OTHER", "CacheTime", "Ledger", "SavedRow", "SavingsReport", "report"]
+__all__ = ["OTHER", "CacheTime", "LayerSavings", "SavedRow", "SavingsReport", "report"]
 
 OTHER = "_OTHER"
 """Stands for the models and tenants beyond those that are counted by name."""
@@ -39,7 +39,7 @@ class _Cell:
         self.upstream_ms = 0.0
 
 
-class Ledger:
+class LayerSavings:
     """Adds up what one layer has saved; false while that is nothing."""
 
     __slots__ = ("_cells",)
@@ -233,7 +233,7 @@ class SavingsReport:
 
 
 def report(
-    ledgers: Iterable[tuple[Layer, Ledger]],
+    layers: Iterable[tuple[Layer, LayerSavings]],
     time: CacheTime,
     *,
     hits: int,
@@ -242,12 +242,12 @@ def report(
     """Return what was saved.
 
     Args:
-        ledgers: Of the layers.
+        layers: What each layer has saved.
         time: What the cache took.
         hits: How many answers came from it, for the time of those that were not measured.
         prices: What models cost.
     """
-    rows = [row for layer, ledger in ledgers for row in ledger.rows(layer, prices)]
+    rows = [row for layer, saved in layers for row in saved.rows(layer, prices)]
     return SavingsReport(rows=tuple(rows), cache_s=time.total_s(hits))
 
 

@@ -150,10 +150,10 @@ def _now(engine: Engine) -> _Found:
 def _saved(recorder: Recorder) -> _Found:
     tokens: Counter[tuple[str, str]] = Counter()
     cost_usd: dict[str, float] = {}
-    for layer, ledger in recorder.saved.items():
-        if not ledger:
+    for layer, saved in recorder.saved.items():
+        if not saved:
             continue
-        rows = list(ledger.rows(layer, recorder.prices()))
+        rows = list(saved.rows(layer, recorder.prices()))
         for row in rows:
             model = recorder.models.name(row.model)
             tokens["input", model] += row.input_tokens

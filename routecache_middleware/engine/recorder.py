@@ -25,7 +25,7 @@ from routecache_middleware.core.ports import (
     MetricSink,
 )
 from routecache_middleware.core.prices import NO_PRICES, Prices
-from routecache_middleware.core.savings import CacheTime, Ledger, SavingsReport, report
+from routecache_middleware.core.savings import CacheTime, LayerSavings, SavingsReport, report
 from routecache_middleware.core.shadow import ShadowCounts
 from routecache_middleware.core.stats import CacheStats, LayerStats
 from routecache_middleware.engine.measures import LayerMeasures, Models
@@ -167,7 +167,7 @@ class Recorder:
         self.result = self.layers[Layer.RESULT]  # asked for on every hit
         self.measures = {layer: LayerMeasures() for layer in Layer}
         self.result_measures = self.measures[Layer.RESULT]  # so are these
-        self.saved = {layer: Ledger() for layer in Layer}
+        self.saved = {layer: LayerSavings() for layer in Layer}
         self.saved_results = self.saved[Layer.RESULT]
         self.time = CacheTime()
         self.shadow = ShadowCounts()

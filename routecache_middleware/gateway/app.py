@@ -38,13 +38,18 @@ class Gateway:
         door: What of it requests to the upstreams meet first.
         cache: Its cache; it opens with the first request, and closes with the server.
         hosts: Hosts of the upstreams.
+        settings: The gateway's own.
+        has_client_keys: Clients need a key of the gateway's.
+        has_own_keys: Some upstream is asked with a key of the gateway's.
         admin: The administration app that is served besides, or None.
+        admin_settings: Who may use that, or None.
     """
 
     def __init__(
         self,
         settings: GatewaySettings,
         *,
+        store: str | None = None,
         toml_path: str | Path | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -52,6 +57,7 @@ class Gateway:
 
         Args:
             settings: The gateway's own.
+            store: The store's URL; None: the configured one.
             toml_path: Where those of the cache are, besides the environment.
             environ: The environment; None: that of the process.
 
@@ -71,8 +77,10 @@ class Gateway:
             )
         passes = keys is None
         proxy = Proxy(catalogue, partial(Driver, settings), passes_credentials=passes)
-        self.hosts = catalogue.hosts
-        self.cache = _cache(catalogue, toml_path, environ)
+        self.hosts, self.settings = catalogue.hosts, settings
+        self.has_client_keys, self.has_own_keys = keys is not None, catalogue.has_own_keys
+        self.cache = _cache(catalogue, store, toml_path, environ)
+        _check_store(self.cache, settings)
         cached = RouteCacheMiddleware(
             _Closing(proxy, self.cache),
             cache=self.cache,
@@ -80,12 +88,20 @@ class Gateway:
             # A decision may have been made before the models were others.
             eligible=catalogue.knows if settings.routes else None,
         )
-        self.door = Door(cached, via=proxy.via, keys=keys, is_guarded=catalogue.has_own_keys)
+        self.door = Door(
+            cached,
+            via=proxy.via,
+            keys=keys,
+            is_guarded=catalogue.has_own_keys,
+            coordinator=self.cache.engine.coordinator,
+        )
         self.app: Door | Beside = self.door
         self.admin = None
+        self.admin_settings: AdminSettings | None = None
         if settings.admin:
             table = load_table(AdminSettings, "admin", toml_path=toml_path, environ=environ)
             is_local = is_loopback(settings.host)
+            self.admin_settings = table
             self.admin = create_admin(self.cache, settings=table, is_local=is_local)
             self.app = Beside(self.door, self.admin)
 
@@ -105,18 +121,38 @@ class _Closing:
 
 
 def _cache(
-    catalogue: Catalogue, toml_path: str | Path | None, environ: Mapping[str, str]
+    catalogue: Catalogue,
+    store: str | None,
+    toml_path: str | Path | None,
+    environ: Mapping[str, str],
 ) -> RouteCache:
     """Return the gateway's cache: nobody has given it one, so it is told where all is written."""
     settings = load_settings(toml_path=toml_path, environ=environ)
     if catalogue.aliases and settings.routed_models is None:
         settings = replace(settings, routed_models=frozenset(catalogue.aliases))
     return RouteCache(
-        url=configured_url(toml_path=toml_path, environ=environ),
+        url=configured_url(store, toml_path=toml_path, environ=environ),
         settings=settings,
         policy=load_policy(toml_path=toml_path, environ=environ),
         prices=partial(load_prices, toml_path=toml_path, environ=environ),
     )
+
+
+def _check_store(cache: RouteCache, settings: GatewaySettings) -> None:
+    """Refuse several workers with a store of its own for each of them.
+
+    They would share neither entries nor invalidations: what was invalidated in one of them would be
+    served by the others.
+    """
+    if settings.workers > 1 and not cache.engine.coordinator.is_shared:
+        name = cache.engine.coordinator.name
+        raise ConfigurationError(
+            f"setting workers is {settings.workers}, and the store is {name}://, which belongs to "
+            "one process: an invalidation would reach one worker and not the others; name a store "
+            "that they share, such as --store lmdb:///var/cache/routecache (a directory on this "
+            "machine, no server needed; pip install 'routecache-middleware[lmdb]'), also as url in "
+            "[routecache] or ROUTECACHE_URL, or set workers to 1"
+        )
 
 
 def create_app() -> Door | Beside:

@@ -73,6 +73,7 @@ class Call:
         self._via = via
         self._passes_credentials = passes_credentials
         self._incoming = Incoming(receive)
+        self._host = ""
 
     async def client_gone(self) -> None:
         """Return when the client has gone away, after its request was taken."""
@@ -100,13 +101,15 @@ class Call:
     async def _ask(self, question: Question) -> "httpx.Response | Refusal":
         """Ask one upstream after the other, until one has something to say."""
         answer: httpx.Response | Refusal | None = None
+        asked = ""
         for target in question.chain:
             content = await content_for(question, target, self._scope["path"])
             if isinstance(content, Refusal):
                 answer = answer or content
                 continue
             if answer is not None:
-                await self._give_up(answer, target)
+                await self._give_up(answer, asked, target)
+            asked = self._host = target.host
             answer = await self._try(target, content)
             self._name_server(target, question)
             if not _has_failed(answer):
@@ -114,14 +117,17 @@ class Call:
         assert answer is not None  # noqa: S101 - a chain has a first member
         return answer
 
-    async def _give_up(self, answer: "httpx.Response | Refusal", following: Target) -> None:
+    async def _give_up(
+        self, answer: "httpx.Response | Refusal", asked: str, following: Target
+    ) -> None:
         """Put an answer aside for that of another model."""
         if isinstance(answer, Refusal):
             why = answer.code
         else:
             why = f"status {answer.status_code}"
             await answer.aclose()
-        _logger.warning("an upstream failed (%s); asking %s instead", why, following.host)
+        failed = asked or "an upstream"
+        _logger.warning("%s failed (%s); asking %s instead", failed, why, following.host)
 
     async def _try(self, target: Target, content: Content) -> "httpx.Response | Refusal":
         httpx: Any = self._driver.httpx
@@ -200,7 +206,7 @@ class Call:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         except httpx.HTTPError as error:
             kind = type(error).__name__
-            raise UpstreamBrokenError(f"an answer of an upstream broke off: {kind}") from error
+            raise UpstreamBrokenError(f"an answer of {self._host} broke off: {kind}") from error
         finally:
             await answer.aclose()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

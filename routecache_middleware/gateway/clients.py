@@ -74,10 +74,19 @@ def load_client_keys(settings: GatewaySettings, environ: Mapping[str, str]) -> C
         return None
     if not hashes:  # better closed than open
         raise ConfigurationError(
-            "the gateway is to have client keys, but client_keys_env and client_keys_file hold "
-            "none; add one, or remove the setting"
+            f"the gateway is to have client keys, but these hold none: {_named(settings)}; add one "
+            f"of {_MIN_KEY_CHARS} characters or more, or remove the setting"
         )
     return ClientKeys(hashes)
+
+
+def _named(settings: GatewaySettings) -> str:
+    places = []
+    if settings.client_keys_env:
+        places.append(f"the environment variable {settings.client_keys_env} (client_keys_env)")
+    if settings.client_keys_file:
+        places.append(f"{settings.client_keys_file} (client_keys_file)")
+    return " and ".join(places)
 
 
 def _from_environment(variable: str, environ: Mapping[str, str]) -> list[bytes]:

@@ -8,10 +8,11 @@ import logging
 from urllib.parse import urlsplit
 
 from routecache_middleware.adapters.asgi.types import ASGIApp, Receive, Scope, Send
+from routecache_middleware.core.ports import Coordinator
 from routecache_middleware.gateway.answers import Refusal, refusal_messages
 from routecache_middleware.gateway.call import UpstreamBrokenError
 from routecache_middleware.gateway.clients import ClientKeys
-from routecache_middleware.gateway.health import asks_health, health
+from routecache_middleware.gateway.health import asks_health, health, store_state
 
 __all__ = ["Door", "is_loopback"]
 
@@ -43,7 +44,13 @@ class Door:
     """Lets requests in, or not."""
 
     def __init__(
-        self, app: ASGIApp, *, via: bytes, keys: ClientKeys | None, is_guarded: bool
+        self,
+        app: ASGIApp,
+        *,
+        via: bytes,
+        keys: ClientKeys | None,
+        is_guarded: bool,
+        coordinator: Coordinator,
     ) -> None:
         """Put it before ``app``.
 
@@ -52,11 +59,13 @@ class Door:
             via: What the proxy writes into ``Via``.
             keys: The keys that clients may use; None: they are not asked.
             is_guarded: Without keys: no web page may ask, whatever a name server tells a browser.
+            coordinator: Where the cache keeps what it has; its state is a part of the health.
         """
         self._app = app
         self._via = via
         self._keys = keys
         self._is_guarded = is_guarded and keys is None
+        self._coordinator = coordinator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -64,7 +73,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         if asks_health(scope):
-            for message in health(scope):
+            for message in health(scope, store_state(self._coordinator)):
                 await send(message)
             return
         refusal = self._refusal(scope)

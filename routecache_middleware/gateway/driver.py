@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "needed"]
 
 _EXTRA = "install it with: pip install 'routecache-middleware[gateway]'"
-_KEPT_CONNECTIONS = 100
 _CONNECT_RETRIES = 1  # nothing was sent then
 
 
@@ -36,7 +35,7 @@ def needed(name: str) -> ModuleType:
 
 
 class Driver:
-    """One pool of connections to all upstreams.
+    """The connections to all upstreams.
 
     Attributes:
         httpx: The module.
@@ -50,20 +49,16 @@ class Driver:
         """
         self.httpx: Any = needed("httpx")
         self._settings = settings
-        limits = self.httpx.Limits(
-            max_connections=settings.max_connections,
-            max_keepalive_connections=min(_KEPT_CONNECTIONS, settings.max_connections),
-            keepalive_expiry=settings.keepalive_s,
+        self._limits = self.httpx.Limits(
+            max_connections=settings.max_connections, keepalive_expiry=settings.keepalive_s
         )
+        # One for all: to read the certificates takes some 20 ms.
+        self._tls = self.httpx.create_ssl_context(trust_env=settings.use_environment_proxy)
         # A jar that keeps nothing: what an upstream sets for one client is no other client's.
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        self._mounts = self._proxies(limits) if settings.use_environment_proxy else {}
+        self._mounts = self._proxies() if settings.use_environment_proxy else {}
         self._client: httpx.AsyncClient = self.httpx.AsyncClient(
-            transport=self.httpx.AsyncHTTPTransport(
-                limits=limits,
-                retries=_CONNECT_RETRIES,
-                trust_env=settings.use_environment_proxy,
-            ),
+            transport=self._transport(),
             mounts=self._mounts,
             cookies=jar,
             trust_env=False,  # or a .netrc would replace the clients' credentials
@@ -115,7 +110,17 @@ class Driver:
         """Close all connections."""
         await self._client.aclose()
 
-    def _proxies(self, limits: "httpx.Limits") -> "dict[str, httpx.AsyncBaseTransport | None]":
+    def _transport(self, **how: Any) -> "httpx.AsyncBaseTransport":
+        from routecache_middleware.gateway.spread import spread  # noqa: PLC0415 - needs httpx
+
+        def make(limits: "httpx.Limits") -> Any:
+            return self.httpx.AsyncHTTPTransport(
+                limits=limits, retries=_CONNECT_RETRIES, verify=self._tls, **how
+            )
+
+        return spread(make, self._limits)
+
+    def _proxies(self) -> "dict[str, httpx.AsyncBaseTransport | None]":
         """Return a transport for each proxy that the environment names, and none for exceptions."""
         from urllib.request import getproxies  # noqa: PLC0415 - reads the environment
 
@@ -124,9 +129,7 @@ class Driver:
         for scheme in ("http", "https", "all"):
             if found.get(scheme):
                 url = found[scheme] if "://" in found[scheme] else f"http://{found[scheme]}"
-                mounts[f"{scheme}://"] = self.httpx.AsyncHTTPTransport(
-                    limits=limits, retries=_CONNECT_RETRIES, proxy=url
-                )
+                mounts[f"{scheme}://"] = self._transport(proxy=url)
         exceptions = [host.strip() for host in found.get("no", "").split(",") if host.strip()]
         if "*" in exceptions:
             return {}

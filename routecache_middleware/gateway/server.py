@@ -11,7 +11,7 @@ from routecache_middleware.gateway.driver import needed
 from routecache_middleware.gateway.server_log import log_config
 from routecache_middleware.gateway.settings import GatewaySettings
 
-__all__ = ["serve"]
+__all__ = ["listening", "options", "serve", "url_of"]
 
 _BACKLOG = 2048
 
@@ -37,18 +37,10 @@ def serve(
         ConfigurationError: The address cannot be used, or a package is missing.
     """
     uvicorn: Any = needed("uvicorn")
-    listener = _listener(settings.host, settings.port)
-    url = _url(settings.host, listener)
-    config = uvicorn.Config(
-        gateway.app,
-        access_log=access_log,
-        log_level=log_level,
-        log_config=log_config(),
-        server_header=False,  # the upstream's own is passed on
-        proxy_headers=False,
-        timeout_graceful_shutdown=settings.drain_whole_s,
-    )
-    server = uvicorn.Server(config)
+    listener = listening(settings.host, settings.port)
+    url = url_of(settings.host, listener)
+    how = options(settings, access_log=access_log, log_level=log_level)
+    server = uvicorn.Server(uvicorn.Config(gateway.app, **how))
     server.startup = _Startup(server, lambda: started(url))
     if gateway.admin is not None:
         server.shutdown = _Shutdown(server, gateway.admin.stop)
@@ -60,6 +52,40 @@ def serve(
         for number, handler in before.items():
             signal.signal(number, handler)
         listener.close()
+
+
+def options(settings: GatewaySettings, *, access_log: bool, log_level: str) -> dict[str, Any]:
+    """Return how the server is set up, in one process or in several."""
+    return {
+        "access_log": access_log,
+        "log_level": log_level,
+        "log_config": log_config(),
+        "server_header": False,  # the upstream's own is passed on
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": settings.drain_whole_s,
+    }
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigurationError: The address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the gateway cannot listen on {host}, port {port}: {error.strerror}; "
+            "choose another one with --host and --port (0: any that is free)"
+        ) from error
+
+
+def url_of(host: str, listener: socket.socket) -> str:
+    """Return the URL under which it can be asked."""
+    shown = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
 
 
 class _Startup:
@@ -86,22 +112,6 @@ class _Shutdown:
     async def __call__(self, sockets: list[socket.socket] | None = None) -> None:
         self._stop()
         await self._shutdown(sockets=sockets)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the gateway cannot listen on {host}, port {port}: {error.strerror}; "
-            "choose another one with --host and --port (0: any that is free)"
-        ) from error
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    shown = f"[{host.strip('[]')}]" if ":" in host else host
-    return f"http://{shown}:{listener.getsockname()[1]}"
 
 
 def _stay(number: int, frame: object) -> None:

@@ -105,6 +105,8 @@ class GatewaySettings:
             is asked for its own, which is passed on.
         host: Address to listen on.
         port: Port to listen on; 0: a free one.
+        workers: How many processes ``routecache gateway`` answers with. More than one need a store
+            that they can share, such as ``lmdb://``.
         client_keys_env: Environment variable with the keys that clients may use, separated by
             commas.
         client_keys_file: File with the hashes of such keys, one ``sha256:<64 hex digits>`` a line;
@@ -130,6 +132,7 @@ class GatewaySettings:
     api_key_env: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
+    workers: int = 1
     client_keys_env: str = ""
     client_keys_file: str = ""
     connect_timeout_s: float = 10.0
@@ -155,6 +158,7 @@ class GatewaySettings:
         if self.port > _MAX_PORT:
             raise wrong("port", self.port, f"a number of at most {_MAX_PORT}")
         _check_count("max_connections", self.max_connections, least=1)
+        _check_count("workers", self.workers, least=1)
         for name in ("connect_timeout_s", "head_timeout_s", "idle_timeout_s", "write_timeout_s"):
             value = getattr(self, name)
             if not (is_amount(value) and value > 0):

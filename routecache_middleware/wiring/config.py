@@ -17,6 +17,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, get_type_hints
 
@@ -55,6 +56,7 @@ def load_settings(
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     table: Mapping[str, object] | None = None,
+    table_name: str = "",
     **overrides: object,
 ) -> Settings:
     """Settings of this deployment.
@@ -64,13 +66,14 @@ def load_settings(
         toml_path: The TOML file; None: the one that ``ROUTECACHE_CONFIG`` names, if any.
         environ: The environment; None: that of the process.
         table: What a host's own configuration file says: it wins over the TOML file.
+        table_name: What errors call that, such as ``callback_settings.routecache``.
         overrides: Settings that win over everything else.
 
     Raises:
         ConfigurationError: A value is wrong, a name is no setting, or the file cannot be read. The
             text says where it was found; secrets are not shown.
     """
-    sources = _Sources(environ, toml_path, table)
+    sources = _Sources(environ, toml_path, table, table_name)
     chosen = Found("profile", profile, "argument profile") if profile else sources.word("profile")
     ttls = {} if chosen is None else _profile(chosen)
     return _load(Settings, sources.settings(), overrides, ttls)
@@ -81,10 +84,13 @@ def load_policy(
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     table: Mapping[str, object] | None = None,
+    table_name: str = "",
     **overrides: object,
 ) -> CachePolicy:
     """Policy of this deployment; arguments and errors as for :func:`load_settings`."""
-    return _load(CachePolicy, _Sources(environ, toml_path, table).sub("policy"), overrides, {})
+    return _load(
+        CachePolicy, _Sources(environ, toml_path, table, table_name).sub("policy"), overrides, {}
+    )
 
 
 def load_table(
@@ -94,6 +100,7 @@ def load_table(
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     table: Mapping[str, object] | None = None,
+    table_name: str = "",
     **overrides: object,
 ) -> _Record:
     """Settings of an adapter: a dataclass of its own, in table ``[routecache.<name>]``.
@@ -101,7 +108,7 @@ def load_table(
     Arguments and errors as for :func:`load_settings`; in the environment
     ``ROUTECACHE_<NAME>_<SETTING>``.
     """
-    return _load(kind, _Sources(environ, toml_path, table).sub(name), overrides, {})
+    return _load(kind, _Sources(environ, toml_path, table, table_name).sub(name), overrides, {})
 
 
 def found_in(
@@ -110,9 +117,10 @@ def found_in(
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     table: Mapping[str, object] | None = None,
+    table_name: str = "",
 ) -> Iterator[Found]:
     """Everything that ``[routecache.<name>]`` says, for tables whose names are free; later wins."""
-    return _Sources(environ, toml_path, table).sub(name)
+    return _Sources(environ, toml_path, table, table_name).sub(name)
 
 
 def configured_url(
@@ -121,6 +129,7 @@ def configured_url(
     toml_path: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     table: Mapping[str, object] | None = None,
+    table_name: str = "",
 ) -> str:
     """Coordinator URL of this deployment; :data:`DEFAULT_URL` when nobody names one.
 
@@ -131,8 +140,27 @@ def configured_url(
     """
     if url is not None:
         return url
-    found = _Sources(environ, toml_path, table).word("url")
+    found = _Sources(environ, toml_path, table, table_name).word("url")
     return DEFAULT_URL if found is None else str(found.value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What a file says.
+
+    Attributes:
+        values: Settings, words and tables of others, by name.
+        path: Which file.
+        name: What its users call it, where tables inside of it may also be written without one.
+    """
+
+    values: Mapping[str, object]
+    path: str
+    name: str = ""
+
+    def place(self, inside: str = "") -> str:
+        """Return the words that say where something stands."""
+        return self.name or f"[{_TABLE}{inside}] of {self.path}"
 
 
 class _Sources:
@@ -143,6 +171,7 @@ class _Sources:
         environ: Mapping[str, str] | None,
         toml_path: str | Path | None,
         table: Mapping[str, object] | None,
+        table_name: str,
     ) -> None:
         given = os.environ if environ is None else environ
         self._environ = {
@@ -152,18 +181,18 @@ class _Sources:
         }
         path = toml_path or self._environ.get(f"{_PREFIX}CONFIG")
         # Each by itself: merged, the host's table for a policy would hide all of the file's.
-        self._tables: list[tuple[str, Mapping[str, object]]] = []
+        self._tables: list[_Table] = []
         if path:
-            self._tables.append((str(path), _read_table(Path(path))))
+            self._tables.append(_Table(_read_table(Path(path)), str(path)))
         if table:
-            self._tables.append(("the host's configuration", table))
+            self._tables.append(_Table(table, "the host's configuration", table_name))
 
     def settings(self) -> Iterator[Found]:
         """Every setting named anywhere; later ones win."""
-        for path, table in self._tables:
-            for name, value in table.items():
+        for table in self._tables:
+            for name, value in table.values.items():
                 if name not in _WORDS | _OTHER_TABLES:
-                    yield Found(name, value, f"{name} in [{_TABLE}] of {path}")
+                    yield Found(name, value, f"{name} in {table.place()}")
         others = tuple(f"{_PREFIX}{table.upper()}_" for table in _OTHER_TABLES)
         for variable, value in self._environ.items():
             name = variable.removeprefix(_PREFIX).lower()
@@ -172,9 +201,9 @@ class _Sources:
 
     def sub(self, wanted: str) -> Iterator[Found]:
         """Every setting of another table named anywhere; later ones win."""
-        for path, table in self._tables:
-            where = f"[{_TABLE}.{wanted}] of {path}"
-            for name, value in _as_table(table.get(wanted, {}), where).items():
+        for table in self._tables:
+            where = table.place(f".{wanted}")
+            for name, value in _as_table(table.values.get(wanted, {}), where).items():
                 yield Found(name, value, f"{name} in {where}")
         prefix = f"{_PREFIX}{wanted.upper()}_"
         for variable, value in self._environ.items():
@@ -187,9 +216,9 @@ class _Sources:
         variable = f"{_PREFIX}{name.upper()}"
         if variable in self._environ:
             return Found(name, self._environ[variable], f"environment variable {variable}")
-        for path, table in reversed(self._tables):
-            if name in table:
-                found = Found(name, table[name], f"{name} in [{_TABLE}] of {path}")
+        for table in reversed(self._tables):
+            if name in table.values:
+                found = Found(name, table.values[name], f"{name} in {table.place()}")
                 if not isinstance(found.value, str):
                     raise found.wrong(EXPECTED[str])
                 return found

@@ -33,7 +33,7 @@ LOGGED: Final = {
     *(("adapters/litellm/least_loaded.py", "error"), ("adapters/litellm/models/watch.py", "error")),
     *(("coordinators/guarded.py", "error"), ("coordinators/outage.py", "error")),
     *(("coordinators/outage.py", "_reason(error)"), ("engine/engine.py", "error_name(error)")),
-    *(("gateway/door.py", "error"), ("wiring/prices.py", "error")),
+    *(("gateway/door.py", "error"), ("wiring/prices.py", "error"), ("gateway/worker.py", "error")),
     # An error's class, and where it was raised.
     *(("adapters/asgi/parts.py", "fault(error)"), ("engine/background.py", "why")),
     *(("adapters/litellm/hooks.py", "*kind"), ("adapters/litellm/results/cache.py", "kind")),
@@ -49,11 +49,14 @@ LOGGED: Final = {
     *(("admin/audit.py", "action"), ("admin/audit.py", "outcome")),
     *(("coordinators/guarded.py", "self.name"), ("coordinators/outage.py", "self._name")),
     *(("coordinators/memory.py", "workers"), ("gateway/call.py", "why")),
+    # How a process ended, and its number.
+    *(("gateway/supervisor.py", "why"), ("gateway/supervisor.py", "one.pid")),
+    ("gateway/worker.py", "os.getpid()"),
     # A field's name; names of LiteLLM's models; which token it was; an address; an upstream's host.
     ("adapters/litellm/fastlane/part.py", "field or 'the request'"),
     ("adapters/litellm/models/part.py", "shown"),
     *(("admin/audit.py", "who or 'somebody'"), ("admin/audit.py", "client")),
-    ("gateway/call.py", "following.host"),
+    *(("gateway/call.py", "failed"), ("gateway/call.py", "following.host")),
 }
 """File and expression."""
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from routecache_middleware import RouteCache
 from routecache_middleware.cli.commands import routecache
+from tests.admin.kit import READ_TOKEN
+from tests.cli.kit import ENVIRONMENT
 from tests.support.child import ROOT, end, tied_to_parent
 
 TOKEN = "canary-token-of-the-operator"
@@ -117,3 +119,28 @@ def test_without_uvicorn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     result = CliRunner().invoke(routecache, ["admin"])
     assert result.exit_code == 1
     assert "routecache-middleware[admin]" in result.output
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"ROUTECACHE_ADMIN_TOKEN": TOKEN}, "who has the admin token"),
+        ({"ROUTECACHE_ADMIN_READ_TOKEN": READ_TOKEN}, "who has the read token, to look"),
+        ({}, "this machine only: there is no ROUTECACHE_ADMIN_TOKEN"),
+    ],
+)
+def test_a_person_is_told_where_it_looks_and_whom_it_lets_in(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], words: str
+) -> None:
+    async def serve(*_: Any, started: Any) -> None:
+        started("http://127.0.0.1:9")
+
+    monkeypatch.setattr("routecache_middleware.admin.server.serve", serve)
+    url = "redis://u:canary-password@cache:6379/0"
+    done = CliRunner().invoke(routecache, ["admin", "--url", url], env={**ENVIRONMENT, **environ})
+    assert done.exit_code == 0, done.output
+    first, store, lets_in = done.output.splitlines()
+    assert first == "Listening on http://127.0.0.1:9"
+    assert store == "  store:   redis://***@cache:6379/0"
+    assert lets_in.startswith(f"  lets in: {words}")
+    assert "canary" not in done.output

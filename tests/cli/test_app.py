@@ -27,6 +27,7 @@ def test_what_a_gateway_keeps_in_its_own_memory_is_seen(url: str) -> None:
     assert told("stats", "--url", url, **WITH)["coordinator"] == "memory"
     assert len(told("keys", "--url", url, **WITH)["entries"]) == 20
     assert told("config", "--url", url, **WITH)["coordinator"] == "memory"
+    assert "(in force there)" in run("config", "--url", url, **WITH).output
     assert told("top", "--url", url, **WITH) == {"models": []}
     asked = ("explain", "-", "--tenant", "t", "--url", url)
     assert run(*asked, given="{}", **WITH).stdout.startswith("bypass (invalid-json)")
@@ -69,6 +70,9 @@ def test_a_gateway_that_does_not_answer_is_said(url: str) -> None:
     done = run("stats", "--url", "http://127.0.0.1:1", **WITH)
     assert done.exit_code == 1
     assert "does not answer (ConnectError)" in done.output
+    assert "`routecache gateway --admin` serves it at /routecache" in done.output
+    done = run("stats", "--url", "http://u:canary-password@127.0.0.1:1", **WITH)
+    assert (done.exit_code, "canary" in done.output) == (1, False)
     done = run("stats", "--url", f"{url}/nothing", **WITH)
     assert done.exit_code == 1
     assert "answers: Not Found" in done.output

@@ -70,6 +70,7 @@ def test_failures_are_counted_and_are_a_failure(gateway: str) -> None:
     done = run("bench", "http://127.0.0.1:1", "-n", "2", "-k", "1")
     assert done.exit_code == 1
     assert "2 failed: ConnectError" in done.stdout
+    assert "is URL the base URL of a gateway that runs?" in done.stdout
     refused = run("bench", f"{gateway}/elsewhere/v1", "-n", "1", "--timeout", "5")
     assert refused.exit_code == 0  # the app behind answers anything
 

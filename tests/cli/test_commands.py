@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -107,6 +108,7 @@ def test_the_proxy_is_served_as_asked(monkeypatch: pytest.MonkeyPatch, config: P
     assert (served["host"], served["port"], served["workers"]) == ("127.0.0.1", 4001, 3)
     assert (served["factory"], served["access_log"]) == (True, False)
     assert served["app"].endswith("entry:create_app")
+    assert _logged(served["log_config"]).endswith('"POST /v1/chat?... HTTP/1.1" 200 OK\n')
     import os  # noqa: PLC0415 - what the workers get
 
     assert os.environ["CONFIG_FILE_PATH"] == str(config)
@@ -117,10 +119,43 @@ def test_every_command_is_in_the_readme_and_answers_in_json_if_asked() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     for name in COMMANDS:
         assert f"routecache {name}" in readme or f"`{name}`" in readme
+        help_text = run(name, "--help").output
+        assert "Exit codes:" in help_text
         if name not in {"admin", "gateway", "invalidate", "litellm"}:
-            help_text = run(name, "--help").output
             assert "--json" in help_text
-            assert "Exit codes:" in help_text
+
+
+def _logged(config: dict[str, Any]) -> str:
+    """Return the line that a process so configured writes for a request with a key in its query."""
+    code = (
+        "import logging, logging.config, sys; logging.config.dictConfig(eval(sys.argv[1]));"
+        "logging.getLogger('uvicorn.access').info('%s - \"%s %s HTTP/%s\" %d',"
+        " '127.0.0.1:1', 'POST', '/v1/chat?key=canary', '1.1', 200)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, repr(config)], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def _options() -> list[tuple[str, click.Parameter]]:
+    context = click.Context(routecache)
+    found: list[tuple[str, click.Parameter]] = []
+    for name in COMMANDS:
+        command = routecache.get_command(context, name)
+        assert command is not None
+        members = [command]
+        if isinstance(command, click.Group):
+            members += command.commands.values()
+        found += [(name, one) for member in members for one in member.params]
+    return found
+
+
+def test_every_option_says_what_it_is_and_no_summary_is_cut() -> None:
+    for name, option in _options():
+        if isinstance(option, click.Option):
+            assert option.help, f"{name} {option.opts}"
+    assert "..." not in run("invalidate", "--help").output.partition("Commands:")[2]
+    assert "by default the store in ROUTECACHE_URL" in " ".join(run("--help").output.split())
 
 
 @pytest.mark.parametrize("kind", ["model", "tenant", "tag", "query", "layer", "all"])

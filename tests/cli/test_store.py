@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,6 @@ def test_the_configuration_in_force_is_shown_without_secrets(url: str) -> None:
         ("top",),
         ("keys",),
         ("invalidate", "all"),
-        ("config",),
         ("explain", "-"),
     ],
 )
@@ -233,11 +233,41 @@ def test_what_lies_in_another_process_cannot_be_seen(command: tuple[str, ...]) -
     assert "--url" in done.output
 
 
+def test_the_configuration_found_here_is_shown_whatever_the_store() -> None:
+    """It needs none: neither one of another process's memory nor one that does not answer."""
+    found = told("config", ROUTECACHE_RESULT_TTL_S="77")
+    assert (found["url"], found["settings"]["result_ttl_s"]) == ("memory://", 77)
+    done = run("config", "--changed", ROUTECACHE_RESULT_TTL_S="77")
+    assert done.exit_code == 0
+    assert "memory:// (as found here; what a running gateway has" in done.output
+    began_s = time.monotonic()
+    done = run("config", "--url", "redis://u:pass-word@127.0.0.1:1/0")
+    assert (done.exit_code, "pass-word" in done.output) == (0, False)
+    assert time.monotonic() - began_s < 5
+    done = run("config", ROUTECACHE_RESULT_TTL_S="soon")
+    assert (done.exit_code, "ROUTECACHE_RESULT_TTL_S" in done.output) == (1, True)
+
+
 def test_the_store_may_be_the_configured_one(url: str, tmp_path: Path) -> None:
     assert told("stats", ROUTECACHE_URL=url)["coordinator"] == "lmdb"
     file = tmp_path / "routecache.toml"
     file.write_text(f'[routecache]\nurl = "{url}"\n', encoding="utf-8")
     assert told("stats", "--config", str(file))["coordinator"] == "lmdb"
+
+
+@pytest.mark.parametrize(
+    "command", [("stats",), ("top",), ("keys",), ("invalidate", "model", "m"), ("explain", "-")]
+)
+def test_what_is_not_known_is_not_shown_as_nothing(command: tuple[str, ...]) -> None:
+    """A dry run said "at most 0 entries" of a store that it had not reached."""
+    logger = logging.getLogger("routecache")
+    before = logger.level
+    done = run(*command, "--url", "redis://u:pass-word@127.0.0.1:1/0", given="{}")
+    assert done.exit_code == 1
+    assert done.stderr.strip() == (
+        "Error: the store redis://***@127.0.0.1:1/0 does not answer; `routecache doctor` says more"
+    )
+    assert (done.stdout, logger.level) == ("", before)
 
 
 def test_a_server_that_is_not_there_is_said_at_once() -> None:

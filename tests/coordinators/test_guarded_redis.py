@@ -129,7 +129,8 @@ async def test_a_network_fault_costs_a_deadline_a_few_times_and_then_nothing(  #
     assert (await coordinator.fetch((KEY,), START)).entries[0] is not None
     texts = [record.getMessage() for record in caplog.records]
     assert "requests go on without it" in texts[0]
-    assert texts[1] == "coordinator redis works again"
+    assert texts[0].startswith(f"coordinator redis ({proxy.url}) fails (")
+    assert texts[1] == f"coordinator redis ({proxy.url}) works again"
 
 
 async def test_cut_off_a_copy_is_used_for_a_while_and_then_no_more(

@@ -14,7 +14,7 @@ from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.core.savings import (
     OTHER,
     CacheTime,
-    Ledger,
+    LayerSavings,
     SavedRow,
     SavingsReport,
     report,
@@ -44,13 +44,13 @@ def entry(model: str = "a", tokens: tuple[int, int] = (10, 20), cost_ms: float =
 
 
 def test_what_was_served_was_saved() -> None:
-    ledger, time = Ledger(), CacheTime()
+    saved, time = LayerSavings(), CacheTime()
     for _ in range(2):
-        ledger.served(entry(), "t")
-    ledger.served(entry("c", (0, 0)), "t")
-    ledger.shared("a", "t")
+        saved.served(entry(), "t")
+    saved.served(entry("c", (0, 0)), "t")
+    saved.shared("a", "t")
     time.took(0.25, is_hit=True)
-    said = report([(Layer.RESULT, ledger)], time, hits=1, prices=PRICES)
+    said = report([(Layer.RESULT, saved)], time, hits=1, prices=PRICES)
     assert said.rows[0] == SavedRow(
         layer=Layer.RESULT,
         model="a",
@@ -69,9 +69,9 @@ def test_what_was_served_was_saved() -> None:
 
 
 def test_a_model_without_a_price_has_tokens_and_no_money_and_that_is_said() -> None:
-    ledger = Ledger()
-    ledger.served(entry("c"), "t")
-    said = report([(Layer.RESULT, ledger)], CacheTime(), hits=1, prices=PRICES)
+    saved = LayerSavings()
+    saved.served(entry("c"), "t")
+    said = report([(Layer.RESULT, saved)], CacheTime(), hits=1, prices=PRICES)
     assert said.rows[0].usd is None
     assert (said.usd, said.input_tokens, said.unpriced) == (0, 10, ("c",))
 
@@ -83,11 +83,11 @@ def test_a_cache_that_takes_longer_than_it_saves_says_so() -> None:
 
 
 def test_tenants_and_models_beyond_the_limits_are_counted_together() -> None:
-    ledger = Ledger()
+    saved = LayerSavings()
     for number in range(1_100):
-        ledger.served(entry(f"m{number}"), "t0")
-        ledger.served(entry(), f"t{number}")
-    rows = list(ledger.rows(Layer.RESULT, PRICES))
+        saved.served(entry(f"m{number}"), "t0")
+        saved.served(entry(), f"t{number}")
+    rows = list(saved.rows(Layer.RESULT, PRICES))
     assert sum(row.requests for row in rows) == 2_200
     assert len({row.tenant for row in rows}) == 1_001
     assert len({row.model for row in rows if row.tenant == "t0"}) == 101
@@ -110,11 +110,11 @@ def test_hits_that_are_not_measured_count_as_long_as_the_sampled_ones() -> None:
 def test_every_way_to_cut_the_sums_adds_up_to_the_whole(
     served: list[tuple[str, str, int, int, int]],
 ) -> None:
-    ledgers = {Layer.RESULT: Ledger(), Layer.ROUTING: Ledger()}
+    layers = {Layer.RESULT: LayerSavings(), Layer.ROUTING: LayerSavings()}
     for number, (model, tenant, tokens_in, tokens_out, ms) in enumerate(served):
         layer = Layer.RESULT if number % 3 else Layer.ROUTING
-        ledgers[layer].served(entry(model, (tokens_in, tokens_out), ms), tenant)
-    said = report(ledgers.items(), CacheTime(), hits=0, prices=PRICES)
+        layers[layer].served(entry(model, (tokens_in, tokens_out), ms), tenant)
+    said = report(layers.items(), CacheTime(), hits=0, prices=PRICES)
     exact = sum(
         (
             Fraction(tokens_in) * {"a": 1, "b": 3}.get(model, 0)
@@ -139,11 +139,11 @@ def test_processes_together_have_saved_what_one_would_have(
     served: list[tuple[str, str, int, int, int]], cut: int
 ) -> None:
     def of(part: list[tuple[str, str, int, int, int]]) -> SavingsReport:
-        ledger, time = Ledger(), CacheTime()
+        saved, time = LayerSavings(), CacheTime()
         for model, tenant, tokens_in, tokens_out, ms in part:
-            ledger.served(entry(model, (tokens_in, tokens_out), ms), tenant)
+            saved.served(entry(model, (tokens_in, tokens_out), ms), tenant)
             time.took(0.5, is_hit=True)
-        return report([(Layer.RESULT, ledger)], time, hits=len(part), prices=PRICES)
+        return report([(Layer.RESULT, saved)], time, hits=len(part), prices=PRICES)
 
     joint = of(served[:cut]).merged(of(served[cut:]))
     alone = of(served)

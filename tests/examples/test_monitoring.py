@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from examples.quickstart_children import Children
 from routecache_middleware.core.metrics import METRICS, Kind
+from tests.gateway.test_command import started
 from tests.support.child import ROOT
 
 FOLDER = ROOT / "examples" / "monitoring"
@@ -72,6 +74,16 @@ def test_prometheus_takes_its_configuration() -> None:
     checked = promtool("check", "config", "prometheus.yml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "11 rules found" in checked.stdout
+
+
+def test_its_targets_are_what_the_gateway_serves() -> None:
+    """Both jobs ask where ``routecache gateway --admin`` tells this machine of its numbers."""
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
+    with started("--upstream", "http://127.0.0.1:1", "--admin") as gateway:
+        for job in config["scrape_configs"]:
+            found = httpx.get(gateway.url + job["metrics_path"], trust_env=False)
+            assert found.status_code == 200
+            assert "routecache_backend_up" in found.text
 
 
 def samples() -> dict[str, set[str]]:

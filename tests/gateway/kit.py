@@ -35,9 +35,12 @@ COMPLETION = json.dumps(
 ).encode()
 
 
-def gateway(environ: dict[str, str] | None = None, **settings: Any) -> Gateway:
+def gateway(
+    environ: dict[str, str] | None = None, store: str | None = None, **settings: Any
+) -> Gateway:
     """Return a gateway that reads no environment but the one given, and uses no proxy."""
-    return Gateway(GatewaySettings(use_environment_proxy=False, **settings), environ=environ or {})
+    made = GatewaySettings(use_environment_proxy=False, **settings)
+    return Gateway(made, store=store, environ=environ or {})
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from openai import OpenAI
 
 from routecache_middleware.cli.commands import routecache
+from tests.cli.kit import ENVIRONMENT
 from tests.clients.kit import TLS
 from tests.clients.llama import MODEL
 from tests.gateway.kit import COMPLETION, KEY, chat
@@ -41,7 +42,10 @@ class Process:
     Attributes:
         line: What it printed when it was ready.
         url: Where it listens.
+        out: What it said on standard output after that; known at its end.
     """
+
+    out = ""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self._process = subprocess.Popen(
@@ -67,12 +71,15 @@ class Process:
 
     def ended(self) -> tuple[int, str]:
         """Wait for its end; return exit code and what it said on standard error."""
-        _, said = self._process.communicate(timeout=30)
+        self.out, said = self._process.communicate(timeout=30)
         return self._process.returncode, said
 
     def close(self) -> None:
         """End it."""
         end(self._process)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 @contextlib.contextmanager
@@ -96,6 +103,10 @@ def test_it_says_where_it_listens_and_ends_in_peace() -> None:
             "url": process.url,
             "pid": process.line["pid"],
             "upstreams": [f"127.0.0.1:{upstream.port}"],
+            "workers": 1,
+            "store": "memory://",
+            "dashboard": None,
+            "notes": [],
         }
         with client_of(process) as client:
             found = [chat(client) for _ in range(2)]
@@ -103,6 +114,27 @@ def test_it_says_where_it_listens_and_ends_in_peace() -> None:
         assert found[0].headers.get_list("server") == ["llm"]
         process.stop(signal.SIGINT)
         assert process.ended() == (0, "")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_line_for_a_request_has_the_key_in_its_query(tmp_path: Path, workers: str) -> None:
+    store = ("--store", f"lmdb://{tmp_path}/store")
+    more = ("--access-log", "--workers", workers, *store)
+    # With a proxy httpx is given the whole URL, and would log it.
+    with RawUpstream(answer(COMPLETION)) as upstream:
+        proxy = {"http_proxy": upstream.url, "no_proxy": ""}
+        with started("--upstream", "http://somewhere.test/v1", *more, **proxy) as process:
+            with client_of(process) as client:
+                body = {"model": "m", "messages": []}
+                found = client.post("/v1/chat/completions?key=canary-key&a=b", json=body)
+            assert found.status_code == 200
+            process.stop()
+            code, said = process.ended()
+        (arrived,) = upstream.arrived
+    assert "key=canary-key" in arrived.start_line, "the upstream gets it"
+    out = process.out + said
+    assert "POST /v1/chat/completions?... HTTP/1.1" in out
+    assert (code, "canary" in out) == (0, False)
 
 
 def test_a_stream_under_way_ends_before_the_process_does() -> None:
@@ -272,5 +304,10 @@ def test_a_person_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("routecache_middleware.gateway.server.serve", serve)
     arguments = ["gateway", "-u", "http://127.0.0.1:1", "--access-log"]
-    done = CliRunner().invoke(routecache, arguments)
-    assert done.output == "Listening on http://127.0.0.1:9, in front of 127.0.0.1:1\n"
+    done = CliRunner().invoke(routecache, arguments, env=ENVIRONMENT)
+    assert done.output.splitlines() == [
+        "Listening on http://127.0.0.1:9, in front of 127.0.0.1:1",
+        "  clients:   their credentials are passed on to the upstream",
+        "  store:     memory:// (in this process alone, and gone when it ends)",
+        "  dashboard: none (--admin serves it at /routecache/)",
+    ]

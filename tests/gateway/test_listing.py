@@ -2,15 +2,17 @@
 
 import gzip
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from routecache_middleware.gateway.health import StoreState, store_state
 from routecache_middleware.gateway.model_list import Merging
 from routecache_middleware.gateway.settings import ModelSettings, RouteSettings
 from tests.admin.kit import TOKEN
-from tests.gateway.kit import KEY, gateway, running
+from tests.gateway.kit import COMPLETION, KEY, chat, gateway, running
 from tests.support.raw_upstream import RawUpstream, answer
 
 LIST: dict[str, Any] = {
@@ -91,8 +93,33 @@ def test_anybody_may_ask_whether_it_takes_requests(*, admin: bool) -> None:
     made = gateway(environ, upstream="http://127.0.0.1:1", client_keys_env="CLIENTS", admin=admin)
     with running(made) as client:
         found = client.get("/routecache/health")
-        assert (found.status_code, found.json()) == (200, {"status": "ok"})
+        assert (found.status_code, found.json()) == (200, {"status": "ok", "store": "up"})
         head = client.head("/routecache/health")
         assert (head.status_code, head.content) == (200, b"")
         assert client.post("/routecache/health").status_code in {401, 405}
         assert client.get("/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("reading", "writing", "state"),
+    [
+        (True, True, StoreState.UP),
+        (False, True, StoreState.DEGRADED),
+        (True, False, StoreState.DEGRADED),
+        (False, False, StoreState.DOWN),
+    ],
+)
+def test_the_stores_state_is_told_apart(*, reading: bool, writing: bool, state: str) -> None:
+    coordinator: Any = SimpleNamespace(is_reading=reading, is_writing=writing)
+    assert store_state(coordinator) is state
+
+
+def test_a_gateway_whose_store_is_down_is_well_and_says_so() -> None:
+    with (
+        RawUpstream(answer(COMPLETION)) as upstream,
+        running(gateway(upstream=upstream.url, store="redis://127.0.0.1:1/0?near=false")) as client,
+    ):
+        for number in range(4):
+            assert chat(client, str(number)).status_code == 200
+        found = client.get("/routecache/health")
+        assert (found.status_code, found.json()) == (200, {"status": "ok", "store": "down"})

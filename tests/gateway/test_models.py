@@ -107,7 +107,9 @@ def test_a_model_that_fails_is_stood_in_for_and_the_answer_is_the_other_ones(
     assert [entry.model_id for entry in stored] == ["spare", "spare"]
 
 
-def test_when_all_fail_the_last_one_is_heard(one: RawUpstream, two: RawUpstream) -> None:
+def test_when_all_fail_the_last_one_is_heard(
+    one: RawUpstream, two: RawUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
     one.reply = answer(b"{}", status="429 Slow")
     two.reply = FAILS
     made = gateway(
@@ -120,6 +122,8 @@ def test_when_all_fail_the_last_one_is_heard(one: RawUpstream, two: RawUpstream)
         found = chat(client, model="a")
     assert found.status_code == 503
     assert found.json()["error"]["message"] == "down"
+    host, other = one.url.partition("//")[2], two.url.partition("//")[2]
+    assert f"{host} failed (status 429); asking {other} instead" in caplog.text
     assert (len(one.arrived), len(two.arrived)) == (1, 1)
 
 

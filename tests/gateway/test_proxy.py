@@ -165,7 +165,9 @@ def test_no_free_connection_is_a_503() -> None:
 
 
 @pytest.mark.parametrize("framing", ["transfer-encoding: chunked", "content-length: 1000"])
-def test_an_answer_that_breaks_off_is_never_taken_for_whole(framing: str) -> None:
+def test_an_answer_that_breaks_off_is_never_taken_for_whole(
+    framing: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nor is it kept."""
 
     def reply(connection: socket.socket, _: Arrived) -> None:
@@ -179,6 +181,7 @@ def test_an_answer_that_breaks_off_is_never_taken_for_whole(framing: str) -> Non
             with pytest.raises(httpx.RemoteProtocolError):
                 chat(client, stream=True)
     assert len(upstream.arrived) == 2
+    assert caplog.text.count(f"an answer of 127.0.0.1:{upstream.port} broke off") == 2
 
 
 def test_an_answer_that_falls_silent_breaks_off() -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Configured", "Isolation", "Options", "Rival", "configure", "for_cache"]
 
-
+_TABLE = "callback_settings.routecache of LiteLLM's configuration"
 _ANY_MODEL = ("/v1", "", "/engines/{model}", "/openai/deployments/{model}")
 _FAST_LANE_PATHS = frozenset(
     {
@@ -164,17 +164,15 @@ def configure(
     nested["policy"] = {name: value for name, value in policy.items() if name != "decide"}
     environ = {name: value for name, value in environ.items() if name != VARIABLE}
     profile = mine.settings.pop("profile", None)
+    found: dict[str, Any] = {"environ": environ, "table": nested, "table_name": _TABLE}
     settings = load_settings(
-        profile=None if profile is None else str(profile),
-        environ=environ,
-        table=nested,
-        **mine.settings,
+        profile=None if profile is None else str(profile), **found, **mine.settings
     )
     return Configured(
-        url=configured_url(url, environ=environ, table=nested),
+        url=configured_url(url, **found),
         settings=settings,
-        policy=load_policy(environ=environ, table=nested, **mine.policy),
-        options=load_table(Options, "litellm", environ=environ, table=nested, **mine.options),
+        policy=load_policy(**found, **mine.policy),
+        options=load_table(Options, "litellm", **found, **mine.options),
     )
 
 

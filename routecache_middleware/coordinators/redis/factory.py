@@ -57,7 +57,12 @@ def wrap(
     """
     is_near = url.choice("near", ("true", "false"), "true" if settings.near else "false")
     near_bytes = url.whole_number("near_bytes", settings.near_bytes)
-    guarded = GuardedCoordinator(coordinator, clock=clock, timeout_s=settings.coordinator_timeout_s)
+    guarded = GuardedCoordinator(
+        coordinator,
+        clock=clock,
+        timeout_s=settings.coordinator_timeout_s,
+        where=str(url).partition("?")[0],
+    )
     if is_near == "false" or not near_bytes:
         return guarded
     return TieredCoordinator(

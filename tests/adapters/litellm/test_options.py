@@ -1,5 +1,6 @@
 """Where the settings of a LiteLLM process stand, and which of several wins."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,27 @@ def test_a_wrong_value_is_an_error_that_names_setting_value_and_remedy(
 ) -> None:
     with pytest.raises(ConfigurationError, match=text):
         configure(table, environ={})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"isolation": "kay"},
+        {"litellm": {"isolation": "kay"}},
+        {"result_ttl_s": "soon"},
+        {"max_temperature": "hot"},
+        {"policy": {"max_temperature": "hot"}},
+        {"profile": "fast"},
+        {"url": 5},
+    ],
+)
+def test_an_error_in_the_file_says_where_litellms_users_find_it(table: dict[str, Any]) -> None:
+    """They have no ``[routecache.litellm]``, which is how a TOML file would have it."""
+    with pytest.raises(ConfigurationError) as caught:
+        configure(table, environ={})
+    place = r"^\w+ in callback_settings\.routecache of LiteLLM's configuration: setting \w+ is "
+    assert re.match(place, str(caught.value))
+    assert "[" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
