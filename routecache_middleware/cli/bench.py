@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from routecache_middleware.cli.checking import Finite, check_address
 from routecache_middleware.cli.showing import AS_JSON, console, figure, period, say, table, tell
+from routecache_middleware.coordinators.url import mask_url
 
 if TYPE_CHECKING:
     import httpx
@@ -51,7 +53,13 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     metavar="NAME",
     help="Variable with the API key.",
 )
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", type=float)
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=Finite(min=0, min_open=True),
+)
 @AS_JSON
 def bench(
     *,
@@ -72,8 +80,11 @@ def bench(
 
     Exit codes: 0 done, 1 some requests failed, or all, 2 wrong arguments.
     """
+    check_address(url)
     load = _Load(url, model, distinct, is_streamed=stream)
     key = os.environ.get(api_key_env, "none")
+    if not (key.isascii() and key.isprintable()):
+        raise click.ClickException(f"{api_key_env} is <hidden>; a key is printable ASCII")
     took_s = asyncio.run(load.run(requests, connections, key, timeout))
     found = load.report(took_s)
     if as_json:
@@ -127,7 +138,7 @@ class _Load:
         """Return what was found."""
         answered = sum(map(len, self._took_s.values()))
         return {
-            "url": self._url,
+            "url": mask_url(self._url),
             "requests": answered + sum(self._failed.values()),
             "failed": dict(self._failed),
             "took_s": round(took_s, 3),

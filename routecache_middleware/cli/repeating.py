@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from routecache_middleware.cli.checking import Finite
 from routecache_middleware.cli.showing import console, say
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ EVERY = click.option(
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Finite(min=0.1),
     help="How often to ask with --watch.",
 )
 """The option for how often."""

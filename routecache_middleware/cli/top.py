@@ -52,7 +52,7 @@ def top(
 
     async def run(desk: Desk) -> None:
         async def shown() -> "RenderableType | None":
-            rows = _rows(await desk.text("/metrics"), time.monotonic(), before)[:limit]
+            rows = _rows(await desk.metrics(), time.monotonic(), before)[:limit]
             if not as_json:
                 return _shown(rows)
             tell({"models": rows}, is_line=watch)
