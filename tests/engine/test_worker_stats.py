@@ -183,6 +183,40 @@ async def test_a_store_that_was_emptied_gets_its_ledger_back(new_cache: Caches) 
     await counts(third, 5)
 
 
+async def test_a_store_emptied_before_the_dead_were_added_up_takes_nothing_back(
+    new_cache: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when whoever begins the next ledger has never heard of them."""
+    monkeypatch.setattr(worker_stats, "_GONE_S", 3.0)
+    first, gone = await new_cache(), await new_cache()
+    await use(first, 3)
+    await use(gone, 2)
+    await counts(first, 5)
+    gone._workers._stop()  # killed
+    first._workers._is_busy = True  # it is not the first to notice
+    coordinator = first.engine.coordinator
+    for key in (worker_stats._LEDGER_KEY, *map(worker_stats._key, first._workers._ledger.workers)):
+        await coordinator.delete(key)
+    third = await new_cache()
+    await use(third, 1)
+    await until(lambda: _is_in_ledger(third))
+    assert await lookups(first) == 6
+    first._workers._is_busy = False
+    await counts(third, 6)
+
+    async def is_folded() -> bool:
+        assert await lookups(first) == 6
+        return gone._workers._name in third._workers._ledger.folded
+
+    await until(is_folded)
+    await counts(third, 6)
+
+
+async def _is_in_ledger(cache: RouteCache) -> bool:
+    workers = cache._workers
+    return workers._name in workers._stored.workers
+
+
 async def test_nobody_else_holds_up_whoever_keeps_the_ledger(new_cache: Caches) -> None:
     """A lock whose holder has died delays the ledger until it expires, and nothing else."""
     first, second = await new_cache(), await new_cache()
