@@ -9,7 +9,7 @@ import pytest
 from routecache_middleware import RouteCache, RoutingDecision, Settings
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.metrics import ENTRY_COUNT, LOOKUPS
+from routecache_middleware.core.metrics import ENTRY_COUNT, LOOKUP_DURATION, LOOKUPS
 from routecache_middleware.core.models import Entry
 from routecache_middleware.engine import worker_stats
 from routecache_middleware.engine.worker_stats import WorkerStats
@@ -124,6 +124,36 @@ async def test_what_a_process_that_has_died_has_counted_stays(new_cache: Caches)
         return is_alone and len(second._workers._ledger.folded) == 1
 
     await until(is_folded)
+
+
+async def test_a_sum_does_not_fall_by_its_last_bit_when_a_process_is_gone(
+    new_cache: Caches,
+) -> None:
+    """0.1 + 0.2 + 0.7 is more than 0.1 + 0.7 + 0.2; a fall is a restart to Prometheus."""
+    caches = [await new_cache() for _ in range(4)]
+    first, *others = caches
+    for cache, took_s in zip(caches, (0.1, 0.2, 0.7, 0.3), strict=True):
+        cache.engine.recorder.measures[Layer.RESULT].hit_s.record(took_s)
+
+    async def total() -> tuple[int, float]:
+        every = (await first.total_metrics()).of(LOOKUP_DURATION)
+        return sum(map(sum, (one.counts for one in every))), float(sum(one.value for one in every))
+
+    async def is_whole() -> bool:
+        return (await total())[0] == 4
+
+    await until(is_whole)
+    before = await total()
+    assert (before[1] * 2**27).is_integer()  # so no order of adding them can matter
+    for gone in reversed(others):
+        await gone.aclose()
+        name = gone._workers._name
+
+        async def is_folded(name: str = name) -> bool:
+            assert await total() == before
+            return name in first._workers._ledger.folded
+
+        await until(is_folded)
 
 
 async def test_who_only_slept_goes_on_where_it_was(new_cache: Caches) -> None:
