@@ -126,8 +126,10 @@ class Desk:
 
     async def metrics(self) -> str:
         """Return all numbers as Prometheus is told them; errors as for :meth:`get`."""
-        text = (await self._ask("GET", "/metrics")).text
-        if "# TYPE routecache_" not in text:  # there is always one of ours
+        response = await self._ask("GET", "/metrics")
+        text, kind = response.text, response.headers.get("content-type", "")
+        # Of a store that nobody has used there is none.
+        if "version=" not in kind or (text and "# TYPE routecache_" not in text):
             raise click.ClickException(f"{self.where} answers; {_SOMETHING_ELSE}")
         return text
 

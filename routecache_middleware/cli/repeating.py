@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from routecache_middleware.cli.showing import console, say
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["EVERY", "repeat"]
+__all__ = ["EVERY", "repeat", "until_told"]
 
 EVERY = click.option(
     "--every",
@@ -24,6 +25,16 @@ EVERY = click.option(
     help="How often to ask with --watch.",
 )
 """The option for how often."""
+
+
+@contextmanager
+def until_told(*, is_watching: bool) -> Iterator[None]:
+    """Take Ctrl-C for the end of what was asked for, and no failure, while something is watched."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_watching:
+            raise
 
 
 async def repeat(
