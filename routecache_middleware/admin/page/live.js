@@ -63,6 +63,7 @@ export async function follow(view, { take, lost, signal }) {
         silence.broken();
         const points = frame.points;
         if (points.length) since = points[points.length - 1].t;
+        else if (since > frame.at_s) since = 0; // the server's clock was put right
         take(frame);
       }
     } catch (error) {

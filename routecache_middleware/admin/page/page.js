@@ -72,7 +72,8 @@ function take(frame) {
   latest = frame;
   for (const point of frame.points) points.set(point.t, point);
   for (const at of points.keys()) {
-    if (at < frame.at_s - SPAN_S[view] - frame.step_s) points.delete(at);
+    const isOver = at < frame.at_s - SPAN_S[view] - frame.step_s;
+    if (isOver || at > frame.at_s + SPAN_S[view]) points.delete(at); // its clock was put right
   }
   showCards(frame);
   show();
