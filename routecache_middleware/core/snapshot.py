@@ -18,6 +18,7 @@ __all__ = ["NO_METRICS", "MetricsSnapshot", "Series", "decode_snapshot", "even",
 
 _CUMULATIVE = frozenset({Kind.COUNTER, Kind.HISTOGRAM})
 _GRAIN: Final = 2.0**-20
+_GRAIN_USD: Final = 2.0**-30  # an answer may cost a few millionths
 _MOST_GRAINS: Final = 2.0**53  # a float has so many bits
 
 
@@ -116,14 +117,17 @@ def merged(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
 def even(metric: Metric, value: float) -> int | float:
     """Return a value of a metric rounded down to a multiple of its grain, a power of two.
 
-    The grain is a millionth of the unit, of a histogram a thousandth of its smallest bound. Sums of
-    such floats are not rounded, so that their order does not matter. Of others a sum may fall by
-    its last bit when a process that is gone is added elsewhere. And a counter that falls, by
-    however little, has restarted as Prometheus sees it: all of it counts once more.
+    The grain is a millionth of a second, a milliardth of a dollar, or of a histogram a thousandth
+    of its smallest bound. Sums of such floats are not rounded, so that their order does not matter.
+    Of others a sum may fall by its last bit when a process that is gone is added elsewhere. And a
+    counter that falls, by however little, has restarted as Prometheus sees it: all of it counts
+    once more.
     """
     if isinstance(value, int):
         return value
-    grain = 2.0 ** (floor(log2(metric.bounds[0])) - 10) if metric.bounds else _GRAIN
+    grain = _GRAIN_USD if metric.unit == "{USD}" else _GRAIN
+    if metric.bounds:
+        grain = 2.0 ** (floor(log2(metric.bounds[0])) - 10)
     grains = value / grain
     return floor(grains) * grain if grains < _MOST_GRAINS else value
 

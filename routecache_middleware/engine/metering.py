@@ -14,7 +14,7 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.metrics import Metric
 from routecache_middleware.core.models import DiscardReason, Outcome, StaleReason
 from routecache_middleware.core.ports import Coordinator, LayerUsage
-from routecache_middleware.core.snapshot import MetricsSnapshot, Series, even
+from routecache_middleware.core.snapshot import MetricsSnapshot, Series
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.measures import Histogram, LayerMeasures
 from routecache_middleware.engine.recorder import LayerCounters, Recorder, Waited
@@ -168,7 +168,7 @@ def _saved(recorder: Recorder) -> _Found:
 
 def _some(metric: Metric, count: float, *labels: str) -> _Found:
     if count:
-        yield metric, Series(labels, even(metric, count))
+        yield metric, Series(labels, count)
 
 
 def _filled(metric: Metric, histogram: Histogram, *labels: str) -> _Found:

@@ -183,7 +183,8 @@ def test_what_grows_never_falls_when_it_is_made_even(pair: list[float]) -> None:
 def test_what_cannot_be_made_even_stays() -> None:
     assert even(SAVED_COST, float("inf")) == float("inf")
     assert even(LOOKUPS, 2**70) == 2**70
-    assert even(SAVED_COST, 0.1) == 104857 / 2**20
+    assert even(SAVED_TIME, 0.1) == 104857 / 2**20
+    assert even(SAVED_COST, 4e-6) == 4294 / 2**30
 
 
 def test_a_snapshot_is_made_even_as_a_whole() -> None:

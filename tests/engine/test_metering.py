@@ -161,20 +161,6 @@ async def test_every_metric_of_the_table_can_be_moved() -> None:
     assert snapshot.of(metrics.BACKEND_ERRORS)[0].labels == ("memory", "get", "CoordinatorError")
 
 
-async def test_what_was_saved_adds_up_without_rounding() -> None:
-    """OpenTelemetry is told the sum of all caches of a process, also of those that are gone."""
-    async with new_cache() as cache:
-        recorder = cache.engine.recorder
-        recorder.prices = lambda: Prices({"m": Price(0.1, 0.3)})
-        entry = Entry(Layer.RESULT, b"{}", 0.0, 1.0, cost_ms=100.1, model_id="m", input_tokens=99)
-        recorder.saved_results.served(entry, "t")
-        snapshot = take_snapshot(cache.engine)
-    assert snapshot.value(metrics.SAVED_TIME) == pytest.approx(0.1001, abs=1e-6)
-    for metric in (metrics.SAVED_TIME, metrics.SAVED_COST):
-        assert snapshot.value(metric)
-        assert float(snapshot.value(metric) * 2**20).is_integer()
-
-
 class SharedMemory(MemoryCoordinator):
     """What several processes would share, with a breaker that is open for writes."""
 
