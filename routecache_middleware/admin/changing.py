@@ -59,6 +59,10 @@ async def invalidate(asked: Asked) -> Answer:
         await _note(asked, "invalidate", target.covers, "not recorded yet; in force here")
         message = "it holds in this process; recording it failed and is tried again"
         return refused(503, f"{error}: {message}")
+    except BaseException as error:  # called off, say: it may hold all the same
+        outcome = f"ended by {type(error).__name__}; it may hold"
+        await _note(asked, "invalidate", target.covers, outcome)
+        raise
     await _note(asked, "invalidate", target.covers, "done")
     return Answer(
         Invalidation(

@@ -98,8 +98,7 @@ class Door:
             await asset(scope, receive, send)
             return
         if path == _SIGN:
-            found = await self._authorize(request)
-            await reply(Answer({"open": not isinstance(found, Answer)}))(scope, receive, send)
+            await reply(await self._sign(request))(scope, receive, send)
             return
         answer = await self._admitted(request)
         if answer is None:
@@ -107,9 +106,17 @@ class Door:
             return
         await reply(answer)(scope, receive, send)
 
+    async def _sign(self, request: "Request") -> Answer:
+        """Say whether somebody would be let in; whoever tries tokens here is limited as well."""
+        found = await self._authorize(request)
+        wait_s = 0
+        if isinstance(found, Answer) and "authorization" in request.headers:
+            wait_s = self._failures.wait_s(_address(request), self._monotonic_s())
+        return _too_many(wait_s) if wait_s else Answer({"open": not isinstance(found, Answer)})
+
     async def _admitted(self, request: "Request") -> Answer | None:
         """Return how a request is refused; None: it is let in, and its scope says who asks."""
-        client = request.client.host if request.client is not None else ""
+        client = _address(request)
         if not self._is_from_here(request):
             return refused(403, _ELSEWHERE)
         found = await self._authorize(request)
@@ -132,6 +139,10 @@ class Door:
             return True
         # A proxy that ends TLS changes the scheme, so only the names are compared.
         return urlsplit_host(origin) == headers.get("host", "").lower() != ""
+
+
+def _address(request: "Request") -> str:
+    return request.client.host if request.client is not None else ""
 
 
 def urlsplit_host(origin: str) -> str:

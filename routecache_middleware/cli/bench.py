@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from routecache_middleware.cli.checking import Finite, check_address
 from routecache_middleware.cli.showing import (
     AS_JSON,
     address,
@@ -72,7 +73,7 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    type=float,
+    type=Finite(min=0, min_open=True),
     help="For how long an answer may take.",
 )
 @AS_JSON
@@ -95,7 +96,7 @@ def bench(
 
     Exit codes: 0 done, 1 some requests failed, or all, 2 wrong arguments.
     """
-    _check_url(url)
+    check_address(url)
     load = _Load(url, model, distinct, is_streamed=stream)
     key = os.environ.get(api_key_env, "none").strip()
     if not (key.isascii() and key.isprintable()):
@@ -110,17 +111,6 @@ def bench(
         _show(found)
     if found["failed"]:
         raise SystemExit(_FAILED)
-
-
-def _check_url(url: str) -> None:
-    import httpx  # noqa: PLC0415 - not for --help
-
-    try:
-        found = httpx.URL(url)
-    except httpx.InvalidURL:
-        found = httpx.URL("")
-    if found.scheme not in {"http", "https"} or not found.host:
-        raise click.BadParameter(f"{address(url)} is not http://HOST:PORT", param_hint="URL")
 
 
 class _Load:

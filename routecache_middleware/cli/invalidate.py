@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from routecache_middleware.cli.checking import Finite
 from routecache_middleware.cli.reaching import Desk, Place, ask, reaching
 from routecache_middleware.cli.showing import AS_JSON, figure, tell
 
@@ -33,7 +34,7 @@ def _options(command: Command) -> Command:
         click.option(
             "--older-than",
             default=None,
-            type=float,
+            type=Finite(),
             metavar="UNIX_SECONDS",
             help="Spare what was finished at this time or later.",
         ),

@@ -6,6 +6,7 @@ has one way to ask, and one shape of answers.
 """
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from routecache_middleware.cli.checking import check_address
 from routecache_middleware.cli.showing import address
 from routecache_middleware.errors import ConfigurationError, RouteCacheError
 from routecache_middleware.wiring.config import (
@@ -35,6 +37,7 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _TIMEOUT_S = 30.0
+_SOMETHING_ELSE = "that is not the admin app, or not one of this version"
 _HERE = "http://127.0.0.1"
 _ALONE = (
     "memory:// lies inside of a gateway, where no other process can see it; name the gateway's "
@@ -98,6 +101,13 @@ def reaching(command: Command) -> Command:
     return url(CONFIG(command))
 
 
+class _Told(dict[str, Any]):
+    """What was answered; whoever asks it for what it does not say is told so, in words."""
+
+    def __missing__(self, name: str) -> Any:
+        raise click.ClickException(f"the answer says nothing of {name!r}; {_SOMETHING_ELSE}")
+
+
 class Desk:
     """Answers questions, as the administration app does."""
 
@@ -116,15 +126,29 @@ class Desk:
             click.ClickException: It could not be had; the text says why.
         """
         given = {name: str(value) for name, value in query.items() if value is not None}
-        return (await self._ask("GET", path, params=given)).json()
+        return self._read(await self._ask("GET", path, params=given))
 
-    async def text(self, path: str) -> str:
-        """Return the text that ``GET`` answers; errors as for :meth:`get`."""
-        return (await self._ask("GET", path)).text
+    async def metrics(self) -> str:
+        """Return all numbers as Prometheus is told them; errors as for :meth:`get`."""
+        response = await self._ask("GET", "/metrics")
+        text, kind = response.text, response.headers.get("content-type", "")
+        # Of a store that nobody has used there is none.
+        if "version=" not in kind or (text and "# TYPE routecache_" not in text):
+            raise click.ClickException(f"{self.where} answers; {_SOMETHING_ELSE}")
+        return text
 
     async def post(self, path: str, body: object) -> Any:
         """Return what ``POST`` answers; errors as for :meth:`get`."""
-        return (await self._ask("POST", path, json=body)).json()
+        return self._read(await self._ask("POST", path, json=body))
+
+    def _read(self, response: "httpx.Response") -> "_Told":
+        try:
+            found = json.loads(response.text, object_hook=_Told)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, _Told):
+            raise click.ClickException(f"{self.where} answers; {_SOMETHING_ELSE}")
+        return found
 
     async def clock_s(self) -> float:
         """Return the other side's clock, Unix seconds, to the second; errors as for :meth:`get`."""
@@ -189,17 +213,12 @@ async def _desk(place: Place) -> AsyncIterator[Desk]:
     import httpx  # noqa: PLC0415 - not for --help
 
     if place.is_app and place.url is not None:
-        where = address(place.url)
-        try:
-            client = httpx.AsyncClient(
-                base_url=place.url.rstrip("/"), headers=_token(place.config), timeout=_TIMEOUT_S
-            )
-        except httpx.InvalidURL:
-            raise click.ClickException(
-                f"{where} is not a URL; it has to be the admin app's, such as http://HOST:PORT"
-            ) from None
+        check_address(place.url)
+        client = httpx.AsyncClient(
+            base_url=place.url.rstrip("/"), headers=_token(place.config), timeout=_TIMEOUT_S
+        )
         async with client:
-            yield Desk(client, where)
+            yield Desk(client, address(place.url))
         return
     from routecache_middleware import RouteCache, RouteCacheMiddleware  # noqa: PLC0415 - as above
     from routecache_middleware.admin import AdminSettings, create_admin  # noqa: PLC0415 - as above

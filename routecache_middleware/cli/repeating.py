@@ -2,27 +2,39 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
+from routecache_middleware.cli.checking import Finite
 from routecache_middleware.cli.showing import console, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["EVERY", "repeat"]
+__all__ = ["EVERY", "repeat", "until_told"]
 
 EVERY = click.option(
     "--every",
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Finite(min=0.1),
     help="How often to ask with --watch.",
 )
 """The option for how often."""
+
+
+@contextmanager
+def until_told(*, is_watching: bool) -> Iterator[None]:
+    """Take Ctrl-C for the end of what was asked for, and no failure, while something is watched."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_watching:
+            raise
 
 
 async def repeat(

@@ -73,9 +73,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
         box=box.SIMPLE_HEAD if is_terminal else None,
         pad_edge=False,
     )
+    rows = list(rows)
     for number, name in enumerate(columns):
         is_text = number == 0 or name.startswith("<")
-        made.add_column(name.removeprefix("<"), justify="left" if is_text else "right")
+        # What a row is called is never cut, however narrow the terminal: commands want it whole.
+        widest = max((len(row[0]) for row in rows), default=None) if number == 0 else None
+        made.add_column(
+            name.removeprefix("<"), justify="left" if is_text else "right", min_width=widest
+        )
     for row in rows:
         made.add_row(*map(Text, row))  # never as markup: names come from clients
     return made

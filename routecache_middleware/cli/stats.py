@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from routecache_middleware.cli.reaching import Desk, Place, ask, reaching
-from routecache_middleware.cli.repeating import EVERY, repeat
+from routecache_middleware.cli.repeating import EVERY, repeat, until_told
 from routecache_middleware.cli.showing import AS_JSON, figure, period, say, share, table, tell
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def stats(
     Numbers are those of all processes that share the store. With --watch and --json: a line each
     time.
 
-    Exit codes: 0 done, 1 the cache cannot be asked, 2 wrong arguments.
+    Exit codes: 0 done, or with --watch ended with Ctrl-C, 1 the cache cannot be asked, 2 wrong
+    arguments.
     """
 
     async def run(desk: Desk) -> None:
@@ -49,7 +50,8 @@ def stats(
         if once is not None:
             say(once)
 
-    ask(Place(url, config), run)
+    with until_told(is_watching=watch):
+        ask(Place(url, config), run)
 
 
 def _shown(found: Any) -> "RenderableType":

@@ -9,7 +9,7 @@ import click
 
 from routecache_middleware.cli.exposed import samples
 from routecache_middleware.cli.reaching import Desk, Place, ask, reaching
-from routecache_middleware.cli.repeating import EVERY, repeat
+from routecache_middleware.cli.repeating import EVERY, repeat, until_told
 from routecache_middleware.cli.showing import AS_JSON, figure, say, share, table, tell
 from routecache_middleware.core.metrics import REQUESTS, SAVED_COST, SAVED_TOKENS, Metric
 
@@ -46,13 +46,14 @@ def top(
 
     Numbers are those of all processes that share the store; at most 50 models are named.
 
-    Exit codes: 0 done, 1 the cache cannot be asked, 2 wrong arguments.
+    Exit codes: 0 done, or with --watch ended with Ctrl-C, 1 the cache cannot be asked, 2 wrong
+    arguments.
     """
     before: dict[str, tuple[float, float]] = {}
 
     async def run(desk: Desk) -> None:
         async def shown() -> "RenderableType | None":
-            rows = _rows(await desk.text("/metrics"), time.monotonic(), before)[:limit]
+            rows = _rows(await desk.metrics(), time.monotonic(), before)[:limit]
             if not as_json:
                 return _shown(rows)
             tell({"models": rows}, is_line=watch)
@@ -65,7 +66,8 @@ def top(
         if once is not None:
             say(once)
 
-    ask(Place(url, config), run)
+    with until_told(is_watching=watch):
+        ask(Place(url, config), run)
 
 
 def _rows(exposed: str, now_s: float, before: dict[str, tuple[float, float]]) -> list[Row]:

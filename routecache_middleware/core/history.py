@@ -61,6 +61,7 @@ _KEPT: Final[Mapping[Metric, int]] = {
     metrics.SAVED_COST: 0,
     metrics.SAVED_TIME: 1,
 }
+_SET_BACK_S: Final = 120  # by so much a clock may be set back, and nothing is given up
 _DUST: Final = 1e-9  # what is left of floats that were added and taken away again
 _SERVED: Final = frozenset({"hit", "stale"})
 _LAYER_AND_OUTCOME: Final = frozenset({metrics.LOOKUP_DURATION, metrics.WRITES})
@@ -103,6 +104,11 @@ class Ring:
         """Take in what has moved until ``now_s``."""
         start_s = int(now_s // self.step_s) * self.step_s
         last = self._intervals[-1] if self._intervals else None
+        if last is not None and last.start_s > start_s + self.step_s * self.length + _SET_BACK_S:
+            # The clock was far ahead, and was put right: what was kept then is of no known time.
+            self._intervals.clear()
+            self.total.clear()
+            last = None
         if last is not None and last.start_s >= start_s:  # the clock may have been set back
             add_figures(last.figures, figures)
         else:

@@ -65,14 +65,20 @@ class Ledger(msgspec.Struct, frozen=True):
         return self if self.epoch else replace(self, epoch=epoch)
 
     def with_lost(self, lost: "Ledger") -> "Ledger":
-        """The same after another one, which the store has lost, was added to it, once."""
+        """The same after another one, which the store has lost, was added to it, once.
+
+        Whoever was counted there still is: whoever lives will write its record again, and of those
+        who are gone somebody may remember it.
+        """
         if lost.epoch in {"", self.epoch, *self.restored}:
             return self
+        known = {*lost.folded, *self.folded}
+        workers = dict.fromkeys((*self.workers, *lost.workers))
         return replace(
             self,
             retired=merged([self.retired, lost.retired]),
             folded={**lost.folded, **self.folded},
-            workers=tuple(name for name in self.workers if name not in lost.folded),
+            workers=tuple(name for name in workers if name not in known),
             restored=(*self.restored, *lost.restored, lost.epoch)[-_MOST_EPOCHS:],
         )
 

@@ -6,15 +6,20 @@ up.
 """
 
 from collections.abc import Iterable, Mapping
-from math import isfinite
+from math import floor, isfinite, log2
+from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from routecache_middleware.core.metrics import BY_NAME, Kind, Metric
 
-__all__ = ["NO_METRICS", "MetricsSnapshot", "Series", "decode_snapshot", "merged"]
+__all__ = ["NO_METRICS", "MetricsSnapshot", "Series", "decode_snapshot", "even", "merged"]
 
 _CUMULATIVE = frozenset({Kind.COUNTER, Kind.HISTOGRAM})
+_GRAIN: Final = 2.0**-20
+_GRAIN_USD: Final = 2.0**-30  # an answer may cost a few millionths
+_MOST_GRAINS: Final = 2.0**53  # a float has so many bits
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True):
@@ -62,6 +67,14 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
         }
         return MetricsSnapshot({name: series for name, series in kept.items() if series}, workers=0)
 
+    def evened(self) -> "MetricsSnapshot":
+        """The same with values that add up to the same in any order; see :func:`even`."""
+        series = {
+            name: tuple(replace(one, value=even(BY_NAME[name], one.value)) for one in every)
+            for name, every in self.series.items()
+        }
+        return MetricsSnapshot(series, self.workers)
+
     def since(self, base: "MetricsSnapshot") -> "MetricsSnapshot":
         """The same without what ``base`` counts already, which is an earlier one of the process."""
         earlier = {
@@ -99,6 +112,24 @@ def merged(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         name: tuple(total[labels] for labels in sorted(total)) for name, total in totals.items()
     }
     return MetricsSnapshot(summed, workers)
+
+
+def even(metric: Metric, value: float) -> int | float:
+    """Return a value of a metric rounded down to a multiple of its grain, a power of two.
+
+    The grain is a millionth of a second, a milliardth of a dollar, or of a histogram a thousandth
+    of its smallest bound. Sums of such floats are not rounded, so that their order does not matter.
+    Of others a sum may fall by its last bit when a process that is gone is added elsewhere. And a
+    counter that falls, by however little, has restarted as Prometheus sees it: all of it counts
+    once more.
+    """
+    if isinstance(value, int):
+        return value
+    grain = _GRAIN_USD if metric.unit == "{USD}" else _GRAIN
+    if metric.bounds:
+        grain = 2.0 ** (floor(log2(metric.bounds[0])) - 10)
+    grains = value / grain
+    return floor(grains) * grain if grains < _MOST_GRAINS else value
 
 
 def decode_snapshot(packed: object) -> MetricsSnapshot:

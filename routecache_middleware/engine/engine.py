@@ -185,11 +185,11 @@ class Engine(Writes):
         try:
             keys = (key, *former) if former else (key,)
             fetched = await self.coordinator.fetch(keys, self.table.position)
+            self._learn(fetched)
+            if self._owed.rows:  # it can be reached again
+                await self._owed.pay()
         except BaseException as error:  # noqa: BLE001 - not kept: see _failed
             return self._failed(span, error, layer, began_s)
-        self._learn(fetched)
-        if self._owed.rows:  # it can be reached again
-            await self._owed.pay()
         plan = self.judge(key, fetched.entries[0], asked, tags, may_be_stale=may_be_stale)
         if former:
             for old_key, entry in zip(former, fetched.entries[1:], strict=False):
@@ -335,7 +335,8 @@ class Engine(Writes):
             receipt = await self.coordinator.append(rows)
         except BaseException as error:
             self._owed.add(rows)
-            self.recorder.backend_failed("remove", error)
+            if isinstance(error, Exception):  # who was called off has not seen it fail
+                self.recorder.backend_failed("remove", error)
             span.finish(RemoveFinished(kind, error_name(error)))
             if isinstance(error, CoordinatorError) or not isinstance(error, Exception):
                 raise

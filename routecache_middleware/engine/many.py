@@ -15,6 +15,7 @@ from routecache_middleware.core.plan import Forward, Serve
 from routecache_middleware.core.records import with_tenant
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.lookup import Lookup
+from routecache_middleware.engine.writing import error_name
 
 __all__ = ["FoundMany", "lookup_many", "put_many"]
 
@@ -142,7 +143,25 @@ async def put_many(
         return
     model, ttl_s = fitting[0][1].model_id, fitting[0][1].freshness_lifetime_s
     span = engine.observer.begin(Operation.PUT, _RESULT, model=model, verb=verb)
-    stored_bytes, is_stored, failure = 0, False, ""
+    done = _Done()
+    try:
+        await _put_all(engine, fitting, done)
+    except BaseException as error:
+        done.failure = error_name(error)
+        raise
+    finally:
+        if span.is_watched:
+            is_stored = bool(done.stored)
+            span.finish(PutFinished(is_stored, done.stored_bytes, ttl_s, model, done.failure))
+
+
+class _Done(msgspec.Struct):
+    stored: int = 0
+    stored_bytes: int = 0
+    failure: str = ""
+
+
+async def _put_all(engine: Engine, fitting: Sequence[tuple[CacheKey, Entry]], done: _Done) -> None:
     step = _TRIPS if engine.coordinator.is_shared else _AT_ONCE
     for start in range(0, len(fitting), step):
         if start:
@@ -152,13 +171,11 @@ async def put_many(
         engine.recorder.result.discards += len(some) - len(current)
         written = await _write(engine, current)
         for (_, entry), (has_fitted, failed) in zip(current, written, strict=True):
-            failure = failure or failed
-            is_stored = is_stored or has_fitted
-            stored_bytes += len(entry.body) * has_fitted
-        if failure:
-            break
-    if span.is_watched:
-        span.finish(PutFinished(is_stored, stored_bytes, ttl_s, model, failure))
+            done.failure = done.failure or failed
+            done.stored += has_fitted
+            done.stored_bytes += len(entry.body) * has_fitted
+        if done.failure:
+            return
 
 
 async def _write(

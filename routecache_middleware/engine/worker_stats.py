@@ -107,9 +107,9 @@ class WorkerStats:
         one after the other never sees a counter go back. What cannot be read is as it was last
         read; a process that may not write, or could never read, adds or returns its own.
         """
-        own = take_snapshot(self._engine)
         if not self.is_shared:
-            return own
+            return take_snapshot(self._engine)
+        own = self._own()
         await _for_at_most(_PATIENCE_S, self._open_and_read())
         if not self._has_read:
             return own
@@ -123,6 +123,9 @@ class WorkerStats:
     async def _open_and_read(self) -> None:
         await self._engine.ensure_open()
         await self._read()
+
+    def _own(self) -> MetricsSnapshot:
+        return take_snapshot(self._engine).evened()
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -138,7 +141,7 @@ class WorkerStats:
         if self._is_busy or not engine.may_write(Layer.LOAD) or not engine.is_open():
             return
         is_due = engine.clock.monotonic_s() - self._written_s >= _HEARTBEAT_S
-        if is_due or take_snapshot(engine) != self._written:
+        if is_due or self._own() != self._written:
             self._is_busy = True
             engine.background.run(self._publish_quietly(), is_urgent=False)
 
@@ -157,7 +160,7 @@ class WorkerStats:
             return
         if self._name in self._ledger.folded:
             self._rename(self._ledger.folded[self._name][0])
-        snapshot = take_snapshot(engine)
+        snapshot = self._own()
         self._sequence += 1
         self._attempts[self._sequence] = snapshot
         while len(self._attempts) > _ATTEMPTS:

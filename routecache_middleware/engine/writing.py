@@ -38,10 +38,16 @@ class Writes(Judge):
             self.recorder.layers[layer].discards += 1
             return _OUTDATED
         span = self.observer.begin(_PUT, layer, model=entry.model_id, verb=verb)
-        is_stored, failure = await self.write(key, entry, lease)
-        if span.is_watched:
-            size, ttl_s = len(entry.body), entry.freshness_lifetime_s
-            span.finish(PutFinished(is_stored, size, ttl_s, entry.model_id, failure))
+        is_stored, failure = False, ""
+        try:
+            is_stored, failure = await self.write(key, entry, lease)
+        except BaseException as error:
+            failure = error_name(error)
+            raise
+        finally:
+            if span.is_watched:
+                size, ttl_s = len(entry.body), entry.freshness_lifetime_s
+                span.finish(PutFinished(is_stored, size, ttl_s, entry.model_id, failure))
         if failure:
             return _FAILED
         return _STORED if is_stored else _REFUSED

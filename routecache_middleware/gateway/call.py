@@ -2,7 +2,7 @@
 
 What can go wrong, and what the client then gets:
 
-* the upstream cannot be reached: 502; it takes too long to begin: 504;
+* the upstream cannot be reached, or says nonsense: 502; it takes too long to begin: 504;
 * all connections are in use: 503; nobody serves the model: 404;
 * the upstream answers with an error: that, as it is;
 * it breaks off in the middle, or falls silent: so does our answer. :class:`UpstreamBrokenError` is
@@ -21,6 +21,7 @@ from routecache_middleware.gateway.answers import Refusal, refusal_messages
 from routecache_middleware.gateway.body import ClientLeftError, Incoming
 from routecache_middleware.gateway.catalogue import Catalogue, Target, joined
 from routecache_middleware.gateway.driver import Driver
+from routecache_middleware.gateway.failures import UNREACHABLE, refused
 from routecache_middleware.gateway.headers import (
     Fields,
     is_anthropic,
@@ -45,6 +46,7 @@ _logger = logging.getLogger("routecache")
 
 _TOO_MANY = 429
 _SERVER_ERROR = 500
+_STATUSES = range(200, 600)
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
 
 
@@ -133,38 +135,15 @@ class Call:
         httpx: Any = self._driver.httpx
         scope = self._scope
         try:
-            return await self._driver.send(
+            answer = await self._driver.send(
                 scope["method"], target, *self._addressed(target, content), content or None
             )
-        except httpx.PoolTimeout:
-            return Refusal(
-                503,
-                "overloaded_error",
-                "gateway_overloaded",
-                "all connections of the gateway are in use; try again later",
-                ((b"retry-after", b"1"),),
-            )
-        except httpx.TimeoutException:
-            return Refusal(
-                504,
-                "timeout_error",
-                "upstream_timeout",
-                f"{target.host} did not answer within the gateway's time limits",
-            )
-        except (httpx.InvalidURL, httpx.LocalProtocolError):
-            return Refusal(
-                400,
-                "invalid_request_error",
-                "invalid_request",
-                "the request has a path or a header field that cannot be passed on",
-            )
-        except httpx.HTTPError as error:
-            return Refusal(
-                502,
-                "api_error",
-                "upstream_unreachable",
-                f"{target.host} could not be reached, or broke off: {type(error).__name__}",
-            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return refused(httpx, error, target)
+        if answer.status_code in _STATUSES:
+            return answer
+        await answer.aclose()  # no server of ours could pass it on
+        return refused(httpx, httpx.RemoteProtocolError("an odd status"), target)
 
     def _addressed(self, target: Target, content: Content) -> tuple[bytes, Fields]:
         """Return path and query at the upstream, and the header."""
@@ -226,7 +205,7 @@ def _framing(scope: Scope, content: Content) -> Fields:
 def _has_failed(answer: "httpx.Response | Refusal") -> bool:
     """Whether another model may do better."""
     if isinstance(answer, Refusal):
-        return answer.code == "upstream_unreachable"
+        return answer.code == UNREACHABLE
     return answer.status_code == _TOO_MANY or answer.status_code >= _SERVER_ERROR
 
 

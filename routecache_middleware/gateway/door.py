@@ -12,6 +12,7 @@ from routecache_middleware.core.ports import Coordinator
 from routecache_middleware.gateway.answers import Refusal, refusal_messages
 from routecache_middleware.gateway.call import UpstreamBrokenError
 from routecache_middleware.gateway.clients import ClientKeys
+from routecache_middleware.gateway.headers import without_named
 from routecache_middleware.gateway.health import asks_health, health, store_state
 
 __all__ = ["Door", "is_loopback"]
@@ -38,6 +39,13 @@ _LOOP = Refusal(
     "loop",
     "this request has passed this gateway before: one of its upstreams is the gateway itself",
 )
+_ASTRAY = Refusal(
+    400,
+    "invalid_request_error",
+    "invalid_path",
+    "a path begins with a slash and has no segments . and .., which would lead out of the base URL",
+)
+_DOTS = frozenset({".", ".."})
 
 
 class Door:
@@ -81,6 +89,9 @@ class Door:
             for message in refusal_messages(scope, refusal):
                 await send(message)
             return
+        kept = without_named(scope["headers"])
+        if kept is not None:
+            scope = {**scope, "headers": kept}
         try:
             await self._app(scope, receive, send)
         except UpstreamBrokenError as error:
@@ -93,7 +104,14 @@ class Door:
             return _LOOP
         if self._keys is not None and not self._keys.accept(headers):
             return _NO_KEY
+        if _leads_astray(scope["path"]):
+            return _ASTRAY
         return _FOREIGN if self._is_guarded and not _is_of_this_machine(scope) else None
+
+
+def _leads_astray(path: str) -> bool:
+    """Whether an upstream may take a path for another one than the gateway does."""
+    return not path.startswith("/") or ("/." in path and not _DOTS.isdisjoint(path.split("/")))
 
 
 def is_loopback(host: str) -> bool:

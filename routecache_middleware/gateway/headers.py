@@ -9,7 +9,14 @@ from typing import Final
 
 from routecache_middleware.core.principal import CREDENTIAL_HEADERS
 
-__all__ = ["Fields", "is_anthropic", "request_fields", "response_fields", "without_credentials"]
+__all__ = [
+    "Fields",
+    "is_anthropic",
+    "request_fields",
+    "response_fields",
+    "without_credentials",
+    "without_named",
+]
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -50,6 +57,19 @@ def request_fields(headers: Iterable[tuple[bytes, bytes]], *, via: bytes) -> Fie
     stations = [value for name, value in pairs if name == b"via"]
     fields.append((b"via", b", ".join([*stations, via])))
     return fields
+
+
+def without_named(headers: Iterable[tuple[bytes, bytes]]) -> Fields | None:
+    """Return a client's header without what its ``Connection`` names; None: that is all of it.
+
+    The upstream never sees those fields. So the cache may not either: it would keep the answer that
+    came without them for those who mean them.
+    """
+    pairs = list(headers)
+    named = _named(pairs) - _HOP_BY_HOP - _OF_THE_CLIENTS_CONNECTION
+    if not any(name in named for name, _ in pairs):
+        return None
+    return [(name, value) for name, value in pairs if name not in named]
 
 
 def response_fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:

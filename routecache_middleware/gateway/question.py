@@ -57,7 +57,9 @@ async def question_of(catalogue: Catalogue, scope: Scope, incoming: Incoming) ->
     chain = _chain(catalogue, scope, _routed(catalogue, scope, model, body or b""))
     if not chain:
         return _unknown(catalogue, model)
-    return Question(chain, model, incoming.pieces() if body is None else body)
+    if body is None:  # what is passed on piece by piece cannot be sent a second time
+        return Question(chain[:1], model, incoming.pieces())
+    return Question(chain, model, body)
 
 
 async def content_for(question: Question, target: Target, path: str) -> Content | Refusal:

@@ -177,6 +177,16 @@ async def test_wrong_tokens_are_limited_and_lock_nobody_out(admin: Admin) -> Non
     assert (await admin.get("/stats")).status == 200
 
 
+async def test_where_the_page_asks_tokens_cannot_be_tried_without_end_either(
+    admin: Admin,
+) -> None:
+    path = "/assets/door.json"
+    assert {(await admin.get(path, token="")).status for _ in range(40)} == {200}  # no attempts
+    statuses = [(await admin.get(path, token="wrong")).status for _ in range(40)]
+    assert statuses == [200] * 30 + [429] * 10
+    assert json.loads((await admin.get(path)).body) == {"open": True}
+
+
 async def test_requests_are_limited_for_each_caller() -> None:
     admin = Admin(quiet_cache(), settings={"requests_per_s": 0.5})
     statuses = [(await admin.get("/breakers")).status for _ in range(4)]

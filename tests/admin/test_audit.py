@@ -1,5 +1,6 @@
 """The log of changes: in this process, and among all that share a coordinator."""
 
+import asyncio
 import logging
 
 import pytest
@@ -11,6 +12,7 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import Entry
 from routecache_middleware.testing.clock import FakeClock
 from tests.admin.kit import HASH, Admin, quiet_cache
+from tests.support.asgi import settle
 from tests.support.faulty import FaultyCoordinator
 
 
@@ -54,6 +56,24 @@ async def test_a_change_that_is_not_recorded_is_noted_as_such(
         (row,) = (await admin.told("/audit"))["rows"]
         assert row["outcome"] == "not recorded yet; in force here"
         coordinator.heal()
+
+
+async def test_a_change_that_is_called_off_is_noted_too(coordinator: FaultyCoordinator) -> None:
+    """It holds in this process, and will be recorded: so somebody has to have made it."""
+    async with cache_on(coordinator) as cache:
+        admin = Admin(cache)
+        coordinator.hang("append")
+        asking = asyncio.ensure_future(
+            admin.post("/invalidate", {"model": "gpt", "dry_run": False})
+        )
+        await settle()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        coordinator.heal()
+        (row,) = (await admin.told("/audit"))["rows"]
+        assert row["what"] == "everything of model gpt"
+        assert row["outcome"] == "ended by CancelledError; it may hold"
 
 
 async def test_the_logger_is_told_who_did_it_and_not_to_whom(

@@ -254,6 +254,29 @@ def test_a_coordinator_that_falls_silent_is_told_of(browser: Any) -> None:
         child.close()
 
 
+def test_a_connection_that_falls_silent_is_told_of_and_given_up(page: Page) -> None:
+    """As one does that a sleeping laptop or a proxy has lost: nothing comes, nor any error."""
+    held: list[Any] = []
+    page.enter()
+    # Neither answered nor refused. It has to be a function.
+    page.page.route("**/live?*", lambda route: held.append(route))  # noqa: PLW0108 - see above
+    page.page.click("[data-window='1h']")
+    page.until("document.querySelector('#state').textContent.includes('says nothing')")
+    page.page.unroute("**/live?*")
+    page.until("document.querySelector('#state').textContent.startsWith('Live')")
+
+
+def test_a_server_that_is_away_for_a_moment_signs_nobody_out(page: Page) -> None:
+    page.enter()
+    page.page.route("**/breakers", lambda route: route.abort())
+    page.page.reload()
+    page.until("document.querySelector('#state').textContent.startsWith('No connection')")
+    assert page.page.is_hidden("#door")
+    page.page.unroute("**/breakers")
+    page.until("document.querySelector('#state').textContent.startsWith('Live')")
+    assert page.page.is_hidden("#door")
+
+
 def test_signing_out_forgets_the_token_and_asks_for_nothing_more(page: Page) -> None:
     page.enter()
     page.page.click("#leave")

@@ -99,6 +99,18 @@ def test_a_clock_that_is_set_back_adds_to_the_latest_interval() -> None:
     assert hits_of(ring) == [(0, 3.0)]
 
 
+def test_a_clock_that_was_a_day_ahead_holds_nothing_up_when_it_is_put_right() -> None:
+    """Else five minutes would be one interval until that day is over."""
+    history = History()
+    day_s = 86_400 - 60
+    for second, hits in ((0, 0), (1, 1), (day_s, 3), (2, 7), (3, 15)):
+        history.add(lookups(hits), NOW_S + second)
+    assert hits_of(history.rings["5m"]) == [(2, 4), (3, 8)]
+    assert history.rings["5m"].total == {HIT: (12,)}
+    assert history.rings["1h"].total == {HIT: (12,)}
+    assert history.rings["24h"].total == {HIT: (15,)}  # it reaches so far
+
+
 def test_only_what_somebody_looks_at_is_kept() -> None:
     counts = (1, *(0 for _ in metrics.LOOKUP_DURATION.bounds))
     snapshot = MetricsSnapshot(

@@ -77,6 +77,19 @@ def test_a_lost_ledger_is_added_to_the_next_one_once() -> None:
     assert hits(third.total({})) == 5
 
 
+def test_whoever_was_counted_in_a_lost_ledger_still_is() -> None:
+    """Some of them may be gone, and what they had written with the ledger."""
+    lost = EMPTY.with_worker("a").with_worker("b").with_worker("c").begun("one")
+    lost = lost.fold({"c": WorkerRecord(1, counted(1))}, NOW_S)
+    other = EMPTY.with_worker("b").with_worker("d").begun("two")
+    other = other.fold({"d": WorkerRecord(1, counted(2))}, NOW_S)
+    both = other.with_lost(lost)
+    assert both.workers == ("b", "a")
+    remembered = {"a": WorkerRecord(4, counted(5)), "b": WorkerRecord(2, counted(7))}
+    assert hits(both.total(remembered)) == 15
+    assert both.with_lost(lost) is both
+
+
 def test_records_survive_the_store() -> None:
     record = WorkerRecord(2, counted(5), is_over=True)
     assert read_record(entry(msgspec.json.encode(record))) == record

@@ -9,7 +9,7 @@ import pytest
 from routecache_middleware import RouteCache, RoutingDecision, Settings
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.metrics import ENTRY_COUNT, LOOKUPS
+from routecache_middleware.core.metrics import ENTRY_COUNT, LOOKUP_DURATION, LOOKUPS
 from routecache_middleware.core.models import Entry
 from routecache_middleware.engine import worker_stats
 from routecache_middleware.engine.worker_stats import WorkerStats
@@ -126,6 +126,36 @@ async def test_what_a_process_that_has_died_has_counted_stays(new_cache: Caches)
     await until(is_folded)
 
 
+async def test_a_sum_does_not_fall_by_its_last_bit_when_a_process_is_gone(
+    new_cache: Caches,
+) -> None:
+    """0.1 + 0.2 + 0.7 is more than 0.1 + 0.7 + 0.2; a fall is a restart to Prometheus."""
+    caches = [await new_cache() for _ in range(4)]
+    first, *others = caches
+    for cache, took_s in zip(caches, (0.1, 0.2, 0.7, 0.3), strict=True):
+        cache.engine.recorder.measures[Layer.RESULT].hit_s.record(took_s)
+
+    async def total() -> tuple[int, float]:
+        every = (await first.total_metrics()).of(LOOKUP_DURATION)
+        return sum(map(sum, (one.counts for one in every))), float(sum(one.value for one in every))
+
+    async def is_whole() -> bool:
+        return (await total())[0] == 4
+
+    await until(is_whole)
+    before = await total()
+    assert (before[1] * 2**27).is_integer()  # so no order of adding them can matter
+    for gone in reversed(others):
+        await gone.aclose()
+        name = gone._workers._name
+
+        async def is_folded(name: str = name) -> bool:
+            assert await total() == before
+            return name in first._workers._ledger.folded
+
+        await until(is_folded)
+
+
 async def test_who_only_slept_goes_on_where_it_was(new_cache: Caches) -> None:
     first, second = await new_cache(), await new_cache()
     await use(first, 3)
@@ -181,6 +211,40 @@ async def test_a_store_that_was_emptied_gets_its_ledger_back(new_cache: Caches) 
     assert await lookups(second) == 5
     third = await new_cache()
     await counts(third, 5)
+
+
+async def test_a_store_emptied_before_the_dead_were_added_up_takes_nothing_back(
+    new_cache: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when whoever begins the next ledger has never heard of them."""
+    monkeypatch.setattr(worker_stats, "_GONE_S", 3.0)
+    first, gone = await new_cache(), await new_cache()
+    await use(first, 3)
+    await use(gone, 2)
+    await counts(first, 5)
+    gone._workers._stop()  # killed
+    first._workers._is_busy = True  # it is not the first to notice
+    coordinator = first.engine.coordinator
+    for key in (worker_stats._LEDGER_KEY, *map(worker_stats._key, first._workers._ledger.workers)):
+        await coordinator.delete(key)
+    third = await new_cache()
+    await use(third, 1)
+    await until(lambda: _is_in_ledger(third))
+    assert await lookups(first) == 6
+    first._workers._is_busy = False
+    await counts(third, 6)
+
+    async def is_folded() -> bool:
+        assert await lookups(first) == 6
+        return gone._workers._name in third._workers._ledger.folded
+
+    await until(is_folded)
+    await counts(third, 6)
+
+
+async def _is_in_ledger(cache: RouteCache) -> bool:
+    workers = cache._workers
+    return workers._name in workers._stored.workers
 
 
 async def test_nobody_else_holds_up_whoever_keeps_the_ledger(new_cache: Caches) -> None:

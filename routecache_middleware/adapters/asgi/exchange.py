@@ -22,7 +22,7 @@ from routecache_middleware.adapters.asgi.joining import (
 )
 from routecache_middleware.adapters.asgi.landing import Landing
 from routecache_middleware.adapters.asgi.leader import Leader
-from routecache_middleware.adapters.asgi.misses import count_miss, count_shared, count_time
+from routecache_middleware.adapters.asgi.misses import Wait, count_miss, count_shared, count_time
 from routecache_middleware.adapters.asgi.parts import Parts
 from routecache_middleware.adapters.asgi.quick import Tried
 from routecache_middleware.adapters.asgi.refresh import nowhere, refresh, stays
@@ -48,7 +48,6 @@ from routecache_middleware.core.plan import Proceed
 from routecache_middleware.engine.claims import Alone, Claim, Led, Why
 from routecache_middleware.engine.leases import FAILING_S, Lease
 from routecache_middleware.engine.live import Live, ReaderLeftError
-from routecache_middleware.engine.recorder import Waited
 
 __all__ = ["Exchange"]
 
@@ -228,7 +227,7 @@ class Exchange:
         waiting = engine.observer.begin(
             Operation.WAIT, Layer.RESULT.value, model=case.model, verb=case.dialect.verb
         )
-        is_shared, origin, began_s = False, "", perf_counter()
+        is_shared, origin, wait = False, "", Wait(self._parts)
         try:
             landed: Landed
             if isinstance(flight, Boarding):
@@ -237,21 +236,20 @@ class Exchange:
                 landed = flight
             if isinstance(landed, Leader):
                 origin = landed.live.traceparent
-                shared = partial(count_shared, self._parts, case, began_s)
+                shared = partial(count_shared, self._parts, case, wait)
                 is_shared = await follow(landed, self._receive, self._send, case.stamp, shared)
             elif landed is not None:
                 origin = landed.entry.origin
                 answer = await shared_answer(self._parts, case, landed.entry)
                 if answer is not None:
                     is_shared = True
+                    wait.answered()
                     await self._send_all(answer)
         except ReaderLeftError:
             return True
         finally:
-            outcome = Outcome.COALESCED if is_shared else Outcome.ERROR
-            if not is_shared:
-                took_s = perf_counter() - began_s
-                engine.recorder.waited(Layer.RESULT, Waited.LEADER_FAILED, took_s)
+            wait.ended()
+            outcome = Outcome.COALESCED if wait.is_shared else Outcome.ERROR
             waiting.finish(WaitFinished(outcome, origin))
         return is_shared
 

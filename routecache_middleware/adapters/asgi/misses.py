@@ -11,7 +11,7 @@ from routecache_middleware.core.keys import Layer
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome
 from routecache_middleware.engine.recorder import Waited
 
-__all__ = ["count_miss", "count_shared", "count_time"]
+__all__ = ["Wait", "count_miss", "count_shared", "count_time"]
 
 # The others were counted when they were looked up.
 _NOT_LOOKED_UP = frozenset({MissReason.REQUEST, MissReason.CONVERSION, MissReason.UNAUTHORISED})
@@ -42,15 +42,40 @@ def count_miss(parts: Parts, case: Case, *, is_known: bool) -> Outcome:
     return outcome
 
 
-def count_shared(parts: Parts, case: Case, began_s: float) -> None:
-    """Count a request that is about to be passed what another one's call brings.
+class Wait:
+    """A request's wait for another one's answer, counted once: when there is one, or when it ends.
 
-    ``began_s``: when it began to wait for that, by ``perf_counter``.
+    Attributes:
+        is_shared: There was an answer.
     """
+
+    __slots__ = ("_began_s", "_parts", "is_shared")
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._began_s = perf_counter()
+        self.is_shared = False
+
+    def answered(self) -> None:
+        """Count it: the answer is about to be passed on."""
+        self.is_shared = True
+        self._count(Waited.SHARED)
+
+    def ended(self) -> None:
+        """Count it, if there was no answer."""
+        if not self.is_shared:
+            self._count(Waited.LEADER_FAILED)
+
+    def _count(self, how: Waited) -> None:
+        self._parts.engine.recorder.waited(Layer.RESULT, how, perf_counter() - self._began_s)
+
+
+def count_shared(parts: Parts, case: Case, wait: Wait) -> None:
+    """Count a request that is about to be passed what another one's call brings."""
+    wait.answered()
     recorder = parts.engine.recorder
     recorder.result.coalesced += 1
     recorder.models.count(Outcome.COALESCED, case.model, case.dialect.verb)
-    recorder.waited(Layer.RESULT, Waited.SHARED, perf_counter() - began_s)
     recorder.saved_results.shared(case.model, case.tenant)
     parts.engine.observer.request(RequestFinished(Outcome.COALESCED))
     if case.ticket is not None:

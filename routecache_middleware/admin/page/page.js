@@ -9,6 +9,7 @@ import { bytes, count, dollars, percent, seconds } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const SLOW_MS = 10_000;
 const OLD_MS = 8_000;
+const AGAIN_MS = 2_000;
 const SPAN_S = { "5m": 300, "1h": 3_600, "24h": 86_400 };
 
 let view = "5m";
@@ -18,6 +19,7 @@ let stored = null;
 let following = null;
 let moved = { at_s: 0, ms: 0 };
 let slow = 0;
+let again = 0;
 
 // Changes a text only when it says something else: what is read out is not read out each second.
 function put(id, words) {
@@ -70,7 +72,8 @@ function take(frame) {
   latest = frame;
   for (const point of frame.points) points.set(point.t, point);
   for (const at of points.keys()) {
-    if (at < frame.at_s - SPAN_S[view] - frame.step_s) points.delete(at);
+    const isOver = at < frame.at_s - SPAN_S[view] - frame.step_s;
+    if (isOver || at > frame.at_s + SPAN_S[view]) points.delete(at); // its clock was put right
   }
   showCards(frame);
   show();
@@ -124,6 +127,7 @@ function lost(error) {
 function signOut(reason = "") {
   following?.abort();
   clearInterval(slow);
+  clearTimeout(again);
   token.clear();
   latest = null;
   $("main").hidden = $("leave").hidden = $("windows").hidden = true;
@@ -135,6 +139,7 @@ function signOut(reason = "") {
 }
 
 async function enter() {
+  clearTimeout(again);
   try {
     const { open } = await (await fetch("assets/door.json", { cache: "no-store" })).json();
     if (!open && !token.get()) {
@@ -143,7 +148,11 @@ async function enter() {
     }
     await call("breakers");
   } catch (error) {
-    signOut(error.message);
+    if (error instanceof SignedOut) signOut(error.message);
+    else {
+      lost(error); // the token may be right all the same
+      again = setTimeout(enter, AGAIN_MS);
+    }
     return;
   }
   $("door").hidden = true;
