@@ -60,6 +60,7 @@ _KEPT: Final[Mapping[Metric, int]] = {
     metrics.SAVED_TOKENS: 1,
     metrics.SAVED_COST: 0,
     metrics.SAVED_TIME: 1,
+    metrics.SAVED_VALUES: 1,
 }
 _DUST: Final = 1e-9  # what is left of floats that were added and taken away again
 _SERVED: Final = frozenset({"hit", "stale"})
