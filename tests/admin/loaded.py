@@ -139,7 +139,7 @@ async def main() -> None:
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     print(port, flush=True)  # noqa: T201 - ModuleChild reads it
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         while line := await asyncio.to_thread(sys.stdin.readline):
             word, _, value = line.strip().partition(" ")
             told: object = "done"

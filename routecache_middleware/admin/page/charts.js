@@ -77,7 +77,8 @@ function drawOutcomes(points, total, { layer, each }) {
       WORDS[name],
       counted(points, (point) => point.lookups?.[layer]?.[name]),
       look[name],
-      { stack: "all", lineStyle: { width: 0 }, areaStyle: { color: look[name], opacity: 1 } },
+      // A line of the same colour: without one the page shows through where two areas meet.
+      { stack: "all", lineStyle: { width: 1 }, areaStyle: { color: look[name], opacity: 1 } },
     ),
   );
   draw(
@@ -258,7 +259,7 @@ function unfold(id, reasons, meanings) {
   list.replaceChildren(
     ...known.flatMap((reason) => [
       Object.assign(document.createElement("dt"), { textContent: reason }),
-      Object.assign(document.createElement("dd"), { textContent: meanings[reason] }),
+      Object.assign(document.createElement("dd"), { textContent: meanings[reason].replaceAll("`", "") }),
     ]),
   );
 }

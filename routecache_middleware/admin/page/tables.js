@@ -61,7 +61,7 @@ export function showTop({ top: rows, keys, trouble }) {
       count(row.served),
       bytes(row.size_bytes),
       seconds(row.age_s),
-      row.ttl_s > 0 ? seconds(row.ttl_s) : "over",
+      row.ttl_s > 0 ? seconds(row.ttl_s) : "expired",
       button("Invalidate…", `Invalidate entry ${row.id}`, () => choose(row.id)),
     ]),
     trouble ? "They cannot be read now" : keys ? "They are not there any more" : "No hits were counted yet",
