@@ -135,7 +135,12 @@ async def main() -> None:
     gateway = Gateway(Mode(mode))
     listener = socket.create_server(("127.0.0.1", int(port)))
     port = listener.getsockname()[1]
-    config = uvicorn.Config(gateway.app, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        gateway.app,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=600,  # or it closes connections just as the load takes them up again
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     print(port, flush=True)  # noqa: T201 - ModuleChild reads it
