@@ -77,8 +77,8 @@ function drawOutcomes(points, total, { layer, each }) {
       WORDS[name],
       counted(points, (point) => point.lookups?.[layer]?.[name]),
       look[name],
-      // A line of the same colour: without one the page shows through where two areas meet.
-      { stack: "all", lineStyle: { width: 1 }, areaStyle: { color: look[name], opacity: 1 } },
+      // No line: that of the uppermost one would lie around all, also where it counts nothing.
+      { stack: "all", lineStyle: { width: 0 }, areaStyle: { color: look[name], opacity: 1 } },
     ),
   );
   draw(
