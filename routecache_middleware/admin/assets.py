@@ -20,6 +20,8 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
     "/assets/drawing.js": ("drawing.js", "text/javascript; charset=utf-8"),
     "/assets/live.js": ("live.js", "text/javascript; charset=utf-8"),
     "/assets/tables.js": ("tables.js", "text/javascript; charset=utf-8"),
+    "/assets/savings.js": ("savings.js", "text/javascript; charset=utf-8"),
+    "/assets/stored.js": ("stored.js", "text/javascript; charset=utf-8"),
     "/assets/words.js": ("words.js", "text/javascript; charset=utf-8"),
     "/assets/echarts.min.js": ("vendor/echarts.min.js", "text/javascript; charset=utf-8"),
 }

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from routecache_middleware.admin.listing import EntryRow, Listing
+from routecache_middleware.admin.listing import LISTED, EntryRow, Listing
 from routecache_middleware.core.keys import CacheKey, Layer
 from routecache_middleware.engine.engine import Engine
 
@@ -52,7 +52,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     """How what is stored is spread.
 
     Attributes:
-        looked_at: Entries in the sample; ``total``: all there are.
+        looked_at: Entries in the sample; ``total``: all there are, load metrics left out.
         shares: By tenant and model, answers and decisions together.
         ttl_s: Seconds of freshness left; ``age_s`` and ``size_bytes`` likewise, all of answers.
         top: The answers served most, those that are still there.
@@ -82,10 +82,11 @@ async def distribution(engine: Engine, listing: Listing) -> Distribution:
     decisions = [listing.row(key, entry) for key, entry in sample.found[Layer.ROUTING]]
     popular = engine.recorder.popular.top()
     counts = [count for _, count in popular]
-    held = engine.coordinator.stats()
+    looked_at, held = sum(map(len, sample.found.values())), engine.coordinator.stats()
+    known = sum(held.layers[layer].entries for layer in LISTED if layer in held.layers)
     return Distribution(
-        looked_at=sum(map(len, sample.found.values())),
-        total=sum(usage.entries for usage in held.layers.values()),
+        looked_at=looked_at,
+        total=max(known, looked_at),  # servers are counted now and then
         shares=_shares([*answers, *decisions]),
         ttl_s=_spread(_TTL_S, (row.ttl_s for row in answers)),
         age_s=_spread(_AGE_S, (row.age_s for row in answers)),

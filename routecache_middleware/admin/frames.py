@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from routecache_middleware.admin.listing import LISTED
 from routecache_middleware.core import metrics
 from routecache_middleware.core.history import (
     RINGS,
@@ -26,6 +27,7 @@ _QUANTILES: Final = (0.5, 0.95, 0.99)
 _MOST_POINTS: Final = 360
 _AT_ONCE: Final = 30
 _MEASURED: Final = ("hit", "miss")
+_LISTED: Final = frozenset(layer.value for layer in LISTED)
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         latency: Layer to outcome to the 50th, 95th and 99th percentile, seconds.
         wait: The same of waiting for somebody else's answer; ``write``: of storing.
         waits: How many waited.
-        with_s: How long a hit took on average, seconds; ``without_s``: what its answer once took.
+        with_s: How long looking up a hit took on average, seconds; ``without_s``: how long the
+            answers once took that were not made again.
         evictions: Entries dropped to make room.
         errors: Operations of the coordinator that failed; ``write_errors``: writes that did.
         saved: What was not spent.
@@ -88,7 +91,9 @@ class Cards(msgspec.Struct, frozen=True, kw_only=True):
         hit_rate: Window to the hit rate of all layers, 0..1; None where nothing was asked.
         served: Answers and decisions served from the cache since the first process began.
         saved: What was saved by that.
-        entries: Entries in the coordinator; ``bytes`` and ``limit_bytes`` as far as known.
+        entries: Answers, decisions and metadata in the coordinator. Load metrics are left out:
+            they last for seconds, and figures of our own are kept among them.
+        bytes: What all entries take, ``limit_bytes`` of how much, as far as known.
         is_up: Whether all processes reach the coordinator.
         workers: How many processes there are.
     """
@@ -238,7 +243,6 @@ def _point(start_s: int, figures: Figures) -> Point:
     lookups = _nested(by_name, metrics.LOOKUPS)
     saved = _saved(by_name)
     wait, write = _all(by_name, metrics.WAIT_DURATION), _all(by_name, metrics.WRITE_DURATION)
-    served = _served(lookups.get("result", {}))
     return Point(
         t=start_s,
         lookups=lookups,
@@ -250,7 +254,7 @@ def _point(start_s: int, figures: Figures) -> Point:
         write=quantiles(metrics.WRITE_DURATION, write[1:]),
         waits=sum(wait[1:]),
         with_s=_mean_hit_s(by_name),
-        without_s=_result_time_s(by_name) / served if served else None,
+        without_s=_mean_made_s(by_name),
         evictions=_sum(by_name, metrics.EVICTIONS),
         errors=_sum(by_name, metrics.BACKEND_ERRORS),
         write_errors=sum(
@@ -294,8 +298,11 @@ def _mean_hit_s(by_name: _ByName) -> float | None:
     return None if values is None else values[0] / sum(values[1:])
 
 
-def _result_time_s(by_name: _ByName) -> float:
-    return by_name.get(metrics.SAVED_TIME.name, {}).get(("result",), (0.0,))[0]
+def _mean_made_s(by_name: _ByName) -> float | None:
+    # Not by the number of hits: what another process has just stored saves time and is none.
+    values = by_name.get(metrics.SAVED_VALUES.name, {}).get(("result",))
+    took = by_name.get(metrics.SAVED_TIME.name, {}).get(("result",), (0.0,))
+    return None if values is None else took[0] / values[0]
 
 
 def _saved(by_name: _ByName) -> Saved:
@@ -315,10 +322,6 @@ def _all(by_name: _ByName, metric: Metric) -> tuple[float, ...]:
 
 def _sum(by_name: _ByName, metric: Metric) -> float:
     return sum(values[0] for values in by_name.get(metric.name, {}).values())
-
-
-def _served(outcomes: Mapping[str, float]) -> float:
-    return outcomes.get("hit", 0) + outcomes.get("stale", 0)
 
 
 def _hit_rate(total: Figures) -> float | None:
@@ -363,7 +366,7 @@ def _cards(
             usd=latest.value(metrics.SAVED_COST),
             time_s=latest.value(metrics.SAVED_TIME),
         ),
-        entries=sum(one.entries for one in own),
+        entries=sum(one.entries for one in own if one.cache in _LISTED),
         bytes=sum(known) if known else None,
         limit_bytes=sum(limits) if limits else None,
         is_up=all(one.value for one in latest.of(metrics.BACKEND_UP)),

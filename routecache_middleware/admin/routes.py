@@ -58,6 +58,7 @@ ROUTES = (
     Row("GET", "/distribution", views.distribution, Distribution),
     Row("GET", "/history", views.history, Frame, query=(WINDOW, SINCE)),
     Row("GET", "/live", views.live, bytes, query=(WINDOW, SINCE), fails=(503,)),
+    Row("GET", "/meanings", views.meanings, views.Meanings),
     Row("GET", "/audit", views.audit, views.AuditLog, query=(LIMIT,)),
     Row(
         "POST",

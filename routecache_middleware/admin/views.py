@@ -12,6 +12,8 @@ from routecache_middleware.admin.listing import EntryRow
 from routecache_middleware.admin.values import Answer, Asked, refused
 from routecache_middleware.core import metrics
 from routecache_middleware.core.keys import Layer
+from routecache_middleware.core.models import BypassReason, MissReason
+from routecache_middleware.core.reasons import meaning
 from routecache_middleware.core.snapshot import MetricsSnapshot
 from routecache_middleware.core.stats import CacheStats
 from routecache_middleware.errors import CoordinatorError
@@ -29,6 +31,7 @@ __all__ = [
     "Breaker",
     "Breakers",
     "Entries",
+    "Meanings",
     "audit",
     "breakers",
     "cluster",
@@ -39,6 +42,7 @@ __all__ = [
     "exposition",
     "history",
     "live",
+    "meanings",
     "stats",
 ]
 
@@ -76,6 +80,13 @@ class Breakers(msgspec.Struct, frozen=True, kw_only=True):
     coordinator: str
     breakers: tuple[Breaker, ...]
     errors: dict[str, int]
+
+
+class Meanings(msgspec.Struct, frozen=True, kw_only=True):
+    """What each reason means, in a sentence: why nothing was looked up, and why nothing found."""
+
+    bypass: dict[str, str]
+    miss: dict[str, str]
 
 
 async def stats(asked: Asked) -> Answer:
@@ -193,6 +204,16 @@ async def live(asked: Asked) -> Answer:
         return refused(503, "there are too many live streams; close some")
     window, since_s = asked.query.get("window", "5m"), int(asked.query.get("since", "0"))
     return Answer(live.events(window, since_s), content_type=EVENTS)
+
+
+async def meanings(asked: Asked) -> Answer:  # noqa: ARG001 - as all views
+    """What the reasons in the statistics mean."""
+    return Answer(
+        Meanings(
+            bypass={reason.value: meaning(reason) for reason in BypassReason},
+            miss={reason.value: meaning(reason) for reason in MissReason},
+        )
+    )
 
 
 async def distribution(asked: Asked) -> Answer:

@@ -60,6 +60,7 @@ _KEPT: Final[Mapping[Metric, int]] = {
     metrics.SAVED_TOKENS: 1,
     metrics.SAVED_COST: 0,
     metrics.SAVED_TIME: 1,
+    metrics.SAVED_VALUES: 1,
 }
 _SET_BACK_S: Final = 120  # by so much a clock may be set back, and nothing is given up
 _DUST: Final = 1e-9  # what is left of floats that were added and taken away again

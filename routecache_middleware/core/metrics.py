@@ -46,6 +46,7 @@ __all__ = [
     "SAVED_COST",
     "SAVED_TIME",
     "SAVED_TOKENS",
+    "SAVED_VALUES",
     "STALE_RESPONSES",
     "STORAGE_LIMIT",
     "STORAGE_USAGE",
@@ -289,12 +290,19 @@ SAVED_TIME: Final = Metric(
     (_CACHE,),
     "How long making the values once took that were then served again.",
 )
+SAVED_VALUES: Final = Metric(
+    "routecache.saved.values",
+    Kind.COUNTER,
+    "{value}",
+    (_CACHE,),
+    "Values that were served again; making them once took `routecache.saved.time`.",
+)
 
 METRICS: Final = (
     *(LOOKUPS, REQUESTS, LOOKUP_DURATION, WAIT_DURATION, FLIGHTS, STALE_RESPONSES, BYPASSES),
     *(MISSES, WRITES, WRITE_DURATION, ITEM_SIZE, ENTRY_AGE, BACKEND_ERRORS, BACKEND_UP, NODES),
     *(ENTRY_COUNT, STORAGE_USAGE, STORAGE_LIMIT, EVICTIONS, INVALIDATIONS),
-    *(SAVED_TOKENS, SAVED_COST, SAVED_TIME),
+    *(SAVED_TOKENS, SAVED_COST, SAVED_TIME, SAVED_VALUES),
 )
 """All of them, in the order in which people want to read of them."""
 

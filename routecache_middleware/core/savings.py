@@ -31,10 +31,17 @@ _MOST_MODELS = 100  # for each tenant
 class _Cell:
     """What was saved for one tenant with one model."""
 
-    __slots__ = ("input_tokens", "output_tokens", "requests", "upstream_ms", "without_tokens")
+    __slots__ = (
+        "input_tokens",
+        "output_tokens",
+        "requests",
+        "upstream_ms",
+        "without_time",
+        "without_tokens",
+    )
 
     def __init__(self) -> None:
-        self.requests = self.without_tokens = 0
+        self.requests = self.without_tokens = self.without_time = 0
         self.input_tokens = self.output_tokens = 0
         self.upstream_ms = 0.0
 
@@ -69,6 +76,7 @@ class LayerSavings:
         cell = self._cell(tenant, model)
         cell.requests += 1
         cell.without_tokens += 1
+        cell.without_time += 1
 
     def rows(self, layer: Layer, prices: Prices) -> "Iterator[SavedRow]":
         """Yield what was saved so far, by tenant and model."""
@@ -81,6 +89,7 @@ class LayerSavings:
                     tenant=tenant,
                     requests=cell.requests,
                     without_tokens=cell.without_tokens,
+                    without_time=cell.without_time,
                     input_tokens=cell.input_tokens,
                     output_tokens=cell.output_tokens,
                     upstream_s=cell.upstream_ms / 1000,
@@ -143,6 +152,7 @@ class SavedRow:
         tenant: For whom, opaque, or :data:`OTHER`.
         requests: Requests that were answered with what was there.
         without_tokens: Those of them whose tokens nobody has counted.
+        without_time: Those of them whose time is not in ``upstream_s``: it was not known yet.
         input_tokens: Input tokens not sent.
         output_tokens: Output tokens not made.
         upstream_s: What the upstream, or the router, would have taken, seconds.
@@ -154,6 +164,7 @@ class SavedRow:
     tenant: str
     requests: int = 0
     without_tokens: int = 0
+    without_time: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     upstream_s: float = 0.0
@@ -269,6 +280,7 @@ def _sum(rows: list[SavedRow]) -> SavedRow:
         tenant=first.tenant if len(tenants) == 1 else OTHER,
         requests=sum(row.requests for row in rows),
         without_tokens=sum(row.without_tokens for row in rows),
+        without_time=sum(row.without_time for row in rows),
         input_tokens=sum(row.input_tokens for row in rows),
         output_tokens=sum(row.output_tokens for row in rows),
         upstream_s=sum(row.upstream_s for row in rows),

@@ -75,6 +75,13 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
         }
         return MetricsSnapshot(series, self.workers)
 
+    def gauges(self) -> "MetricsSnapshot":
+        """What is the case now, and nothing that was counted; of no process."""
+        kept = {
+            name: series for name, series in self.series.items() if BY_NAME[name].kind is Kind.GAUGE
+        }
+        return MetricsSnapshot(kept, workers=0)
+
     def since(self, base: "MetricsSnapshot") -> "MetricsSnapshot":
         """The same without what ``base`` counts already, which is an earlier one of the process."""
         earlier = {

@@ -160,6 +160,8 @@ def _saved(recorder: Recorder) -> _Found:
             tokens["output", model] += row.output_tokens
             cost_usd[model] = cost_usd.get(model, 0.0) + (row.usd or 0.0)
         yield from _some(metrics.SAVED_TIME, sum(row.upstream_s for row in rows), layer.value)
+        timed = sum(row.requests - row.without_time for row in rows)
+        yield from _some(metrics.SAVED_VALUES, timed, layer.value)
     for place, count in tokens.items():
         yield from _some(metrics.SAVED_TOKENS, count, *place)
     for model, usd in cost_usd.items():

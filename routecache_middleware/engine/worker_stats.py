@@ -27,7 +27,7 @@ from routecache_middleware.core.ledger import (
 )
 from routecache_middleware.core.models import Entry
 from routecache_middleware.core.ports import Leader
-from routecache_middleware.core.snapshot import NO_METRICS, MetricsSnapshot
+from routecache_middleware.core.snapshot import NO_METRICS, MetricsSnapshot, merged
 from routecache_middleware.engine.engine import Engine
 from routecache_middleware.engine.metering import take_snapshot
 
@@ -105,7 +105,8 @@ class WorkerStats:
 
         This one's numbers are of then too: whichever process is asked says the same, so who asks
         one after the other never sees a counter go back. What cannot be read is as it was last
-        read; a process that may not write, or could never read, adds or returns its own.
+        read; a process that may not write, or could never read, adds or returns its own. What is
+        the case now (:attr:`.Kind.GAUGE`) is never better than this process finds it itself.
         """
         if not self.is_shared:
             return take_snapshot(self._engine)
@@ -118,7 +119,8 @@ class WorkerStats:
         if not self._engine.may_write(Layer.LOAD):
             ledger = ledger.with_worker(self._name)
             records[self._name] = WorkerRecord(self._sequence, own.since(self._base))
-        return ledger.total(records)
+        # That the store is down is not to be read there: this process knows it.
+        return merged([ledger.total(records), own.gauges()])
 
     async def _open_and_read(self) -> None:
         await self._engine.ensure_open()

@@ -8,7 +8,7 @@ import pytest
 
 from routecache_middleware import LLMRequest, RoutingDecision
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.metrics import SAVED_COST, SAVED_TIME, SAVED_TOKENS
+from routecache_middleware.core.metrics import SAVED_COST, SAVED_TIME, SAVED_TOKENS, SAVED_VALUES
 from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.core.savings import SavingsReport
 from routecache_middleware.testing.clock import FakeClock
@@ -149,3 +149,4 @@ async def test_prices_come_from_the_configuration(
     assert metered.value(SAVED_TOKENS, "input", "m") == 1
     assert metered.value(SAVED_TOKENS, "output", "m") == 2
     assert metered.value(SAVED_TIME, "result") > 0
+    assert metered.value(SAVED_VALUES, "result") == 1

@@ -1,7 +1,8 @@
-"""A gateway with its dashboard, and a load that is known to the request; see ModuleChild.
+"""``python -m tests.admin.loaded [MODE [PORT]]``: a gateway with its dashboard; see ModuleChild.
 
 Prints its port. ``load N`` sends N rounds of requests and answers with what they came to, as JSON.
-``token T`` has it take another token from then on, and ``stall`` lets its coordinator fall silent.
+``ask M`` asks for a model, a JSON string, twice. ``token T`` has it take another token from then
+on, ``stall`` lets its coordinator fall silent, ``down`` and ``up`` have it refuse and take writes.
 Ends when its input does.
 """
 
@@ -22,6 +23,7 @@ from starlette.routing import Mount, Route
 from routecache_middleware import CachePolicy, RouteCache, RouteCacheMiddleware, Settings
 from routecache_middleware.admin import AdminSettings, create_admin
 from routecache_middleware.admin.access import authorizer
+from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.prices import Price, Prices
 from routecache_middleware.errors import CoordinatorError
 from tests.admin.kit import TOKEN
@@ -62,16 +64,17 @@ class Door:
 class Gateway:
     """The gateway and whoever asks it."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode) -> None:
         self.door = Door()
+        prices = Prices({model: Price(10.0, 30.0) for model in MODELS})
         self.cache = RouteCache(
             url="memory://",
-            settings=Settings(max_memory_bytes=50_000_000),
+            settings=Settings(max_memory_bytes=50_000_000, mode=mode),
             policy=CachePolicy(max_temperature=1.0),
             observers=[],
+            prices=lambda: prices,
         )
-        prices = Prices({model: Price(10.0, 30.0) for model in MODELS})
-        self.cache.engine.recorder.prices = lambda: prices
+        self.cache.engine.recorder.prices = lambda: prices  # at once, not when they are read
         admin = create_admin(
             self.cache, authorize=self.door, settings=AdminSettings(requests_per_s=1e6)
         )
@@ -87,7 +90,7 @@ class Gateway:
         for _ in range(rounds):
             self.rounds += 1
             answers = await asyncio.gather(*(self._ask(client, place) for place in range(20)))
-            counts.update(answer.headers["x-routecache"] for answer in answers)
+            counts.update(answer.headers.get("x-routecache", "") for answer in answers)
         return dict(counts)
 
     def stall(self) -> None:
@@ -103,6 +106,12 @@ class Gateway:
 
         self.cache.total_metrics = same  # type: ignore[method-assign]
         self.cache.cluster_stats = nobody  # type: ignore[method-assign]
+
+    async def ask(self, client: httpx.AsyncClient, model: str) -> None:
+        """Ask for a model, twice the same."""
+        body = {"model": model, "messages": [{"role": "user", "content": "question"}]}
+        for _ in range(2):
+            await client.post(PATH, json=body, headers={"authorization": "Bearer key-0"})
 
     async def _ask(self, client: httpx.AsyncClient, place: int) -> httpx.Response:
         place = min(place, 18)  # the last two are alike: one of them waits for the other's answer
@@ -122,21 +131,31 @@ class Gateway:
 
 
 async def main() -> None:
-    gateway = Gateway()
-    listener = socket.create_server(("127.0.0.1", 0))
+    mode, port = (*sys.argv[1:], *("on", "0")[len(sys.argv) - 1 :])
+    gateway = Gateway(Mode(mode))
+    listener = socket.create_server(("127.0.0.1", int(port)))
     port = listener.getsockname()[1]
-    config = uvicorn.Config(gateway.app, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        gateway.app,
+        log_level="warning",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=600,  # or it closes connections just as the load takes them up again
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     print(port, flush=True)  # noqa: T201 - ModuleChild reads it
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         while line := await asyncio.to_thread(sys.stdin.readline):
             word, _, value = line.strip().partition(" ")
             told: object = "done"
             if word == "load":
                 told = await gateway.load(client, int(value))
+            elif word == "ask":
+                await gateway.ask(client, json.loads(value))
             elif word == "stall":
                 gateway.stall()
+            elif word in {"down", "up"}:
+                vars(gateway.cache.engine.coordinator)["is_writing"] = word == "up"
             elif word == "token":
                 gateway.door.use(value)
             print(json.dumps(told), flush=True)  # noqa: T201 - as above

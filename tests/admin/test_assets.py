@@ -73,6 +73,41 @@ def test_no_file_of_ours_names_another_host_or_has_markup_made_of_text(name: str
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|style=", text)
 
 
+_TEXT = ("ink", "soft", "accent", "danger")
+_DRAWN = ("hit", "stale", "coalesced", "miss", "error", "bypass", "edge")
+_LABELLED = ("c1", "c2", "c3", "c4", "c5", "c6")  # text of the panel's colour lies on them
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    digits = colour if len(colour) == 6 else "".join(digit * 2 for digit in colour)
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of WCAG 2.2, 1..21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'])
+def test_colours_can_be_told_from_what_they_lie_on(theme: str) -> None:
+    """WCAG 2.2 AA: text 4.5 (1.4.3), what is drawn and the edges of controls 3 (1.4.11)."""
+    css = PAGE.joinpath("page.css").read_text("utf-8")
+    block = css[css.index(theme) :].partition("}")[0]
+    colours = dict(re.findall(r"--(\w+): #(\w+)", block))
+    for name in (*_TEXT, *_LABELLED):
+        assert contrast(colours[name], colours["panel"]) >= 4.5, name
+    for name in _TEXT:
+        assert contrast(colours[name], colours["page"]) >= 4.5, name
+    for name in _DRAWN:
+        assert contrast(colours[name], colours["panel"]) >= 3, name
+
+
 def test_the_chart_library_is_as_it_was_released_with_its_licence() -> None:
     """ECharts 5.6.0 from npm: ``npm pack echarts@5.6.0``, ``package/dist/echarts.min.js``."""
     vendor = PAGE.joinpath("vendor")

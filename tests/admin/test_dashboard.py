@@ -1,88 +1,25 @@
 """The dashboard in a real browser: true numbers, nothing from elsewhere, and nothing that leaks."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.admin.browsing import CHROMIUM, SERIES, Page
 from tests.admin.kit import TOKEN
-from tests.support.child import ModuleChild, wait_until
+from tests.support.child import ModuleChild
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 CHARTS = [
     *("c-rate", "c-outcomes", "c-bypass", "c-miss", "c-models", "c-latency", "c-versus"),
     *("c-waits", "c-errors", "c-tree", "c-ttl", "c-size", "c-age", "c-zipf"),
 ]
-SERIES = """(id) => echarts.getInstanceByDom(document.getElementById(id)).getOption().series
-    .map((one) => [one.name, one.data])"""
 HELLO = [{"role": "user", "content": "hello"}]
 OTHER_TOKEN = "another-token-from-now-on"
 SECRETS = ("question", "word word", "key-0", "key-1", TOKEN, OTHER_TOKEN)
-
-
-class Page:
-    """A page that a test looks at, and all that it asked for and was told."""
-
-    def __init__(self, browser: Any, child: ModuleChild, **context: Any) -> None:
-        self.child = child
-        self.url = f"http://127.0.0.1:{child.port}/routecache/"
-        self.context = browser.new_context(**context)
-        self.page = self.context.new_page()
-        self.errors: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-
-    def _said(self, message: Any) -> None:
-        if message.type in {"error", "warning"}:
-            self.errors.append(message.text)
-
-    def sign_in(self, token: str = TOKEN) -> None:
-        self.page.goto(self.url)
-        self.page.wait_for_selector("#door:not([hidden])")
-        self.page.keyboard.type(token)  # the field has the focus
-        self.page.keyboard.press("Enter")
-
-    def enter(self) -> None:
-        self.sign_in()
-        self.page.wait_for_selector("#main:not([hidden])")
-        self.frames(2)
-
-    def frames(self, more: int) -> None:
-        """Wait for so many more updates."""
-        seen = int(self.page.evaluate("document.body.dataset.frames ?? 0"))
-        self.until(f"Number(document.body.dataset.frames) >= {seen + more}")
-
-    def until(self, is_so: str, *, timeout_s: float = 30.0) -> None:
-        """Wait until an expression is true; not in the page, whose policy forbids to compile."""
-        wait_until(lambda: self._now(is_so), is_so, timeout_s=timeout_s)
-
-    def _now(self, is_so: str) -> bool:
-        self.page.wait_for_timeout(50)  # lets the page go on
-        return bool(self.page.evaluate(is_so))
-
-    def text(self, name: str) -> str:
-        return str(self.page.text_content(f"#{name}"))
-
-    def label(self, name: str) -> str:
-        return str(self.page.get_attribute(f"#{name}", "aria-label"))
-
-    def series(self, name: str) -> dict[str, Any]:
-        return dict(self.page.evaluate(SERIES, name))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as api:
-        found = api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +91,7 @@ def parsed(label: str, sep: str = ", ") -> dict[str, str]:
 
 def told(page: Page) -> Any:
     """Return what the app itself says now."""
-    answer = page.context.request.get(
-        f"{page.url}history", headers={"authorization": f"Bearer {TOKEN}"}
-    )
-    return answer.json()
+    return page.told("history")
 
 
 def test_every_chart_is_drawn_and_says_in_words_what_it_shows(page: Page) -> None:

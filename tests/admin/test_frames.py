@@ -48,6 +48,7 @@ def snapshot(factor: int) -> MetricsSnapshot:
         metrics.SAVED_TOKENS: [(("input", "gpt"), 1000), (("output", "gpt"), 500)],
         metrics.SAVED_COST: [(("gpt",), 0.25)],
         metrics.SAVED_TIME: [(("result",), 20.0), (("route",), 1.0)],
+        metrics.SAVED_VALUES: [(("result",), 10), (("route",), 3)],
     }
     series = {
         metric.name: tuple(Series(labels, value * factor) for labels, value in every)
@@ -63,6 +64,7 @@ def snapshot(factor: int) -> MetricsSnapshot:
         Series(("result", "memory"), 50),
         Series(("result", "redis"), 900, is_shared=True),
         Series(("route", "redis"), 100, is_shared=True),
+        Series(("load", "redis"), 7, is_shared=True),
     )
     series[metrics.STORAGE_USAGE.name] = (Series(("result", "redis"), 4096, is_shared=True),)
     series[metrics.STORAGE_LIMIT.name] = (Series(("result", "redis"), 8192, is_shared=True),)
@@ -106,6 +108,19 @@ def test_what_hits_took_stands_beside_what_their_answers_once_took(history: Hist
     assert point.write == pytest.approx((0.0175, 0.02425, 0.02485))
 
 
+def test_answers_of_other_processes_do_not_make_those_of_hits_seem_slower() -> None:
+    """A second answer that was shared took 9 s and is no hit: the mean is of both."""
+    history = History()
+    for hits in (0, 1):
+        series = {
+            metrics.LOOKUPS.name: (Series(("result", "hit", "redis"), hits),),
+            metrics.SAVED_TIME.name: (Series(("result",), 10.0 * hits),),
+            metrics.SAVED_VALUES.name: (Series(("result",), 2 * hits),),
+        }
+        history.add(MetricsSnapshot(series), NOW_S + hits)
+    assert frame(history, "5m").points[-1].without_s == pytest.approx(5.0)
+
+
 def test_hit_rates_leave_out_bypasses_and_count_all_layers(history: History) -> None:
     cards = frame(history, "5m", coordinator="redis").cards
     rate = (10 + 3) / (10 + 3 + 5 + 2)
@@ -122,6 +137,7 @@ def test_the_figures_at_the_top_are_of_all_time_and_of_the_shared_store(history:
         ("result", "memory", None),
         ("result", "redis", 4096),
         ("route", "redis", None),
+        ("load", "redis", None),
     ]
 
 

@@ -57,6 +57,7 @@ def test_what_was_served_was_saved() -> None:
         tenant="t",
         requests=3,
         without_tokens=1,
+        without_time=1,
         input_tokens=20,
         output_tokens=40,
         upstream_s=1.0,

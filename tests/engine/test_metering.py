@@ -158,6 +158,7 @@ async def test_every_metric_of_the_table_can_be_moved() -> None:
     assert snapshot.value(metrics.SAVED_TOKENS, "input", "m") == 1
     assert snapshot.value(metrics.SAVED_COST, "m") == 0.25
     assert snapshot.value(metrics.SAVED_TIME, "result") == 1.5
+    assert snapshot.value(metrics.SAVED_VALUES, "result") == 1
     assert snapshot.of(metrics.BACKEND_ERRORS)[0].labels == ("memory", "get", "CoordinatorError")
 
 

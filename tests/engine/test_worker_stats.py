@@ -9,7 +9,12 @@ import pytest
 from routecache_middleware import RouteCache, RoutingDecision, Settings
 from routecache_middleware.core.choices import Mode
 from routecache_middleware.core.keys import Layer
-from routecache_middleware.core.metrics import ENTRY_COUNT, LOOKUP_DURATION, LOOKUPS
+from routecache_middleware.core.metrics import (
+    BACKEND_UP,
+    ENTRY_COUNT,
+    LOOKUP_DURATION,
+    LOOKUPS,
+)
 from routecache_middleware.core.models import Entry
 from routecache_middleware.engine import worker_stats
 from routecache_middleware.engine.worker_stats import WorkerStats
@@ -341,6 +346,24 @@ async def test_who_could_never_read_says_what_it_has_counted_itself(
     cache._workers._tick()  # stopped: nothing begins
     assert cache._workers._timer is None
     monkeypatch.undo()
+
+
+async def test_a_store_that_is_down_is_told_although_nobody_can_write_so_there(
+    new_cache: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was last read says that it is up, and would say so for as long as it is down."""
+    cache = await new_cache()
+    await use(cache, 3)
+    await counts(cache, 3)
+    cache._workers._stop()
+    assert (await cache.total_metrics()).value(BACKEND_UP) == 1
+    coordinator = cache.engine.coordinator
+    monkeypatch.setattr(coordinator, "is_writing", False, raising=False)
+    monkeypatch.setattr(coordinator, "fetch", Failing(CoordinatorError("no")))
+    total = await cache.total_metrics()
+    assert (total.value(BACKEND_UP), total.value(LOOKUPS), total.workers) == (0, 3, 1)
+    monkeypatch.undo()
+    assert (await cache.total_metrics()).value(BACKEND_UP) == 1
 
 
 async def _called(failing: Failing) -> bool:

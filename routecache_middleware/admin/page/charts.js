@@ -1,14 +1,8 @@
 // The charts: what each shows, as ECharts options made of the points of the window.
 
-import { axes, bars, draw, histogram, line, look, OUTCOMES, tooltip } from "./drawing.js";
-import { bytes, count, percent, seconds } from "./words.js";
+import { axes, bars, counted, draw, line, look, MOST_BARS, OUTCOMES, track } from "./drawing.js";
+import { count, LAYERS, percent, seconds } from "./words.js";
 
-const LAYERS = [
-  ["result", "answers"],
-  ["route", "decisions"],
-  ["meta", "metadata"],
-  ["load", "load"],
-];
 const QUIET = "Nothing was asked in this time";
 const NO_HITS = "No hits in this time";
 const WORDS = {
@@ -19,7 +13,7 @@ const WORDS = {
   error: "error",
   bypass: "bypass",
 };
-const at = (point) => point.t * 1000;
+const SMOOTHED = { 1: 10, 10: 6 }; // length of a point to how many make one of the hit rate
 
 export function rateOf(outcomes) {
   const served = (outcomes.hit ?? 0) + (outcomes.stale ?? 0);
@@ -27,25 +21,38 @@ export function rateOf(outcomes) {
   return asked ? served / asked : null;
 }
 
-// All that moves with time. `total` is the whole window in one point.
-export function drawTimes(points, total, layer) {
-  drawRates(points, total);
-  drawOutcomes(points, total);
-  drawLatency(points, total, layer);
+// All that moves with time. `total` is the whole window in one point, `step_s` how long a point is.
+export function drawTimes(points, total, { step_s, outcomes, latency, isServing }) {
+  const each = step_s === 1 ? "a second" : `in ${seconds(step_s)}`;
+  drawRates(points, total, step_s, isServing);
+  drawOutcomes(points, total, { layer: outcomes, each });
+  drawLatency(points, total, latency);
   drawVersus(points, total);
-  drawWaits(points, total);
-  drawTroubles(points, total);
+  drawWaits(points, total, each);
+  drawTroubles(points, total, each);
 }
 
-// The series of one figure of all points.
-const over = (points, figure) => points.map((point) => [at(point), figure(point)]);
+// The rate at each point, of what was counted there and shortly before: of a second alone it jumps.
+function smooth(points, layer, span_s) {
+  return points.map((point, place) => {
+    const sums = {};
+    for (let at = place; at >= 0 && points[at].t > point.t - span_s; at -= 1) {
+      for (const [outcome, value] of Object.entries(points[at].lookups?.[layer] ?? {}))
+        sums[outcome] = (sums[outcome] ?? 0) + value;
+    }
+    return { t: point.t, rate: rateOf(sums) };
+  });
+}
 
-function drawRates(points, total) {
-  const layers = LAYERS.filter(([name]) => total.lookups?.[name]);
+function drawRates(points, total, step_s, isServing) {
+  const span_s = step_s * (SMOOTHED[step_s] ?? 1);
+  // Where nothing may be served, a rate of 0 says nothing; what was served before still does.
+  const known = (rate) => rate != null && (rate > 0 || isServing);
+  const layers = LAYERS.filter(([name]) => known(rateOf(total.lookups?.[name] ?? {})));
   const rates = layers.map(([name, words], place) =>
     line(
       words,
-      over(points, (point) => rateOf(point.lookups?.[name] ?? {})),
+      track(smooth(points, name, span_s), ({ rate }) => rate),
       look[`c${place + 1}`],
     ),
   );
@@ -55,18 +62,23 @@ function drawRates(points, total) {
   draw(
     "c-rate",
     { ...axes({ unit: percent, max: 1 }), series: rates },
-    { empty: rates.length ? "" : QUIET, summary: `Hit rate: ${said}` },
+    {
+      empty: rates.length ? "" : isServing ? QUIET : "Nothing is served in this mode",
+      summary: `Hit rate: ${said}`,
+      note: `over ${seconds(span_s)} each`,
+    },
   );
 }
 
-function drawOutcomes(points, total) {
-  const sums = total.lookups?.result ?? {};
+function drawOutcomes(points, total, { layer, each }) {
+  const sums = total.lookups?.[layer] ?? {};
   const stacked = OUTCOMES.filter((name) => sums[name]).map((name) =>
     line(
       WORDS[name],
-      over(points, (point) => point.lookups?.result?.[name] ?? 0),
+      counted(points, (point) => point.lookups?.[layer]?.[name]),
       look[name],
-      { stack: "all", lineStyle: { width: 0 }, areaStyle: { opacity: 0.85 }, connectNulls: false },
+      // No line: that of the uppermost one would lie around all, also where it counts nothing.
+      { stack: "all", lineStyle: { width: 0 }, areaStyle: { color: look[name], opacity: 1 } },
     ),
   );
   draw(
@@ -74,24 +86,24 @@ function drawOutcomes(points, total) {
     { ...axes({ unit: count }), series: stacked },
     {
       empty: stacked.length ? "" : QUIET,
+      note: `${layer === "result" ? "requests" : "lookups"} ${each}`,
       summary: OUTCOMES.map((name) => `${WORDS[name]} ${sums[name] ?? 0}`).join(", "),
     },
   );
 }
 
 function drawLatency(points, total, layer) {
-  const measured = points.map((point) => [point, point.latency?.[layer]?.hit]);
   const any = total.latency?.[layer]?.hit?.length;
   const lines = ["p50", "p95", "p99"].map((name, place) =>
     line(
       name,
-      measured.map(([point, found]) => [at(point), found?.[place] ?? null]),
+      track(points, (point) => point.latency?.[layer]?.hit?.[place]),
       look[`c${place + 1}`],
     ),
   );
   draw(
     "c-latency",
-    { ...axes({ unit: seconds }), series: lines },
+    { ...axes({ unit: seconds, log: true }), series: lines },
     {
       empty: any ? "" : NO_HITS,
       summary: any ? `p50, p95, p99: ${total.latency[layer].hit.map(seconds).join(", ")}` : "",
@@ -100,19 +112,19 @@ function drawLatency(points, total, layer) {
 }
 
 function drawVersus(points, total) {
-  const faster =
+  const times =
     total.without_s && total.with_s
-      ? `, ${count(total.without_s / total.with_s)} times as long`
+      ? `${count(Math.round(total.without_s / total.with_s))} times as long`
       : "";
   const both = [
     line(
-      "without",
-      over(points, (point) => point.without_s || null),
+      "made once in",
+      track(points, (point) => point.without_s || null),
       look.miss,
     ),
     line(
-      "with",
-      over(points, (point) => point.with_s || null),
+      "found in",
+      track(points, (point) => point.with_s || null),
       look.hit,
     ),
   ];
@@ -122,50 +134,56 @@ function drawVersus(points, total) {
     {
       empty: total.with_s ? "" : NO_HITS,
       summary: total.with_s
-        ? `A hit takes ${seconds(total.with_s)}; its answer once took ${seconds(total.without_s ?? 0)}${faster}`
+        ? `A hit takes ${seconds(total.with_s)}; its answer once took ${seconds(total.without_s ?? 0)}${times && ", "}${times}`
         : "",
+      note:
+        times &&
+        `found in ${seconds(total.with_s)}, made once in ${seconds(total.without_s)}: ${times}`,
     },
   );
 }
 
-function drawWaits(points, total) {
+function drawWaits(points, total, each) {
   const waits = [
-    line(
-      "p50",
-      over(points, (point) => point.wait?.[0] ?? null),
-      look.c1,
+    ...["p50", "p95", "p99"].map((name, place) =>
+      line(
+        name,
+        track(points, (point) => point.wait?.[place]),
+        look[`c${place + 1}`],
+        { tooltip: { valueFormatter: seconds } },
+      ),
     ),
+    // No bars: for them the time axis would end later than those of the other charts.
     line(
-      "p99",
-      over(points, (point) => point.wait?.[2] ?? null),
-      look.c3,
+      "waited (right)",
+      counted(points, (point) => point.waits),
+      look.miss,
+      {
+        yAxisIndex: 1,
+        z: 1,
+        lineStyle: { width: 0 },
+        areaStyle: { color: look.miss, opacity: 0.7 },
+        tooltip: { valueFormatter: count },
+      },
     ),
-    {
-      name: "waited",
-      type: "bar",
-      yAxisIndex: 1,
-      data: over(points, (point) => point.waits ?? 0),
-      itemStyle: { color: look.coalesced, opacity: 0.35 },
-    },
   ];
   const twofold = axes({ unit: seconds });
   twofold.yAxis = [
     twofold.yAxis,
     { ...axes({ unit: count }).yAxis, position: "right", splitLine: { show: false } },
   ];
-  twofold.tooltip.valueFormatter = (value) =>
-    value == null ? "–" : String(Math.round(value * 1000) / 1000);
   draw(
     "c-waits",
     { ...twofold, series: waits },
     {
       empty: total.waits ? "" : "Nobody waited in this time",
+      note: total.waits ? `requests ${each}; times from buckets` : "",
       summary: `${total.waits ?? 0} waited`,
     },
   );
 }
 
-function drawTroubles(points, total) {
+function drawTroubles(points, total, each) {
   const troubles = [
     ["evictions", "evictions", look.c3],
     ["errors", "backend errors", look.error],
@@ -179,22 +197,25 @@ function drawTroubles(points, total) {
       series: troubles.map(([name, words, hue]) =>
         line(
           words,
-          over(points, (point) => point[name] ?? 0),
+          counted(points, (point) => point[name]),
           hue,
         ),
       ),
     },
     {
       empty: sum ? "" : "None in this time",
+      note: sum ? each : "",
       summary: troubles.map(([name, words]) => `${words} ${total[name] ?? 0}`).join(", "),
     },
   );
 }
 
 export function drawReasons(total) {
+  const sums = Object.values(total.lookups ?? {});
+  const isQuiet = !sums.some((one) => Object.values(one).some((value) => value));
   bars("c-bypass", Object.entries(total.bypasses ?? {}), {
     hue: look.bypass,
-    empty: "Everything was looked up",
+    empty: isQuiet ? QUIET : "Everything was looked up",
   });
   const misses = Object.entries(total.misses ?? {}).flatMap(([layer, reasons]) =>
     Object.entries(reasons).map(([reason, value]) => [
@@ -202,101 +223,43 @@ export function drawReasons(total) {
       value,
     ]),
   );
-  bars("c-miss", misses, { hue: look.miss, empty: "Nothing was missed" });
+  bars("c-miss", misses, { hue: look.miss, empty: isQuiet ? QUIET : "Nothing was missed" });
   const models = Object.entries(total.models ?? {})
     .filter(([, [, asked]]) => asked)
-    .map(([name, [served, asked]]) => [name === "_OTHER" ? "others" : name, served / asked, asked]);
+    .map(([name, [served, asked]]) => [name, served / asked, asked]);
+  const first = Math.min(models.length, MOST_BARS);
   bars("c-models", models, {
     unit: percent,
     hue: look.hit,
     max: 1,
+    rank: ([name, , asked]) => (name === "_OTHER" ? 0 : asked), // these are not one model
+    words: (name) => (name === "_OTHER" ? "others" : name),
     empty: "No requests in this time",
+    note:
+      first < models.length
+        ? `the ${first} most asked for, of ${models.length}`
+        : "by how often they are asked for",
     tail: ([, , asked]) => ` of ${count(asked)}`,
   });
 }
 
-export function drawStored(found) {
-  const tenants = new Map();
-  for (const share of found.shares) {
-    const name = share.tenant || "everybody";
-    if (!tenants.has(name)) tenants.set(name, []);
-    tenants
-      .get(name)
-      .push({ name: share.model || "unnamed", value: share.bytes, entries: share.entries });
-  }
-  const data = [...tenants].map(([name, children], place) => {
-    const hue = look[`c${(place % 6) + 1}`];
-    return { name, children, itemStyle: { color: hue, borderColor: hue } }; // the border holds the name
-  });
-  draw(
-    "c-tree",
-    {
-      tooltip: tooltip({
-        formatter: ({ treePathInfo, value, data: one }) =>
-          `${treePathInfo
-            .slice(1)
-            .map(({ name }) => name)
-            .join(" > ")}: ${bytes(value)}${one.entries ? `, ${count(one.entries)} entries` : ""}`,
-      }),
-      series: [
-        {
-          type: "treemap",
-          data,
-          roam: false,
-          nodeClick: false,
-          breadcrumb: { show: false },
-          left: 0,
-          right: 0,
-          top: 8,
-          bottom: 4,
-          visibleMin: 1,
-          upperLabel: { show: true, height: 20, color: look.panel, fontSize: 12 },
-          label: { color: look.panel, fontSize: 12 },
-          itemStyle: { borderColor: look.panel, gapWidth: 2 },
-          levels: [
-            { itemStyle: { gapWidth: 3, borderWidth: 0 }, upperLabel: { show: false } },
-            { itemStyle: { gapWidth: 1, borderWidth: 2 }, upperLabel: { show: true } },
-          ],
-        },
-      ],
-    },
-    {
-      empty: data.length ? "" : "Nothing is stored",
-      summary: found.shares
-        .map((share) => `${share.tenant || "everybody"}, ${share.model}: ${bytes(share.bytes)}`)
-        .join("; "),
-    },
-  );
-  histogram("c-ttl", found.ttl_s, seconds);
-  histogram("c-size", found.size_bytes, bytes);
-  histogram("c-age", found.age_s, seconds);
-  const last = found.concentration.at(-1);
-  draw(
-    "c-zipf",
-    {
-      ...axes({ unit: percent, max: 1 }),
-      legend: { show: false },
-      grid: { left: 4, right: 16, top: 16, bottom: 18, containLabel: true },
-      xAxis: {
-        type: "log",
-        min: 1,
-        max: last && last[0] > 1 ? last[0] : 10,
-        name: "answers",
-        nameLocation: "middle",
-        nameGap: 22,
-        nameTextStyle: { color: look.soft },
-        axisLabel: { color: look.soft, fontSize: 11, formatter: count },
-        splitLine: { show: false },
-        axisLine: { lineStyle: { color: look.line } },
-      },
-      tooltip: tooltip({ trigger: "axis", valueFormatter: percent }),
-      series: [line("share of hits", found.concentration, look.c1, { showSymbol: true })],
-    },
-    {
-      empty: last ? "" : "No hits were counted yet",
-      summary: found.concentration
-        .map(([place, share]) => `the first ${place}: ${percent(share)}`)
-        .join(", "),
-    },
+// What the reasons that are drawn mean: a list to unfold below each of the two charts.
+export function explainReasons(total, meanings) {
+  const missed = Object.values(total.misses ?? {}).flatMap((reasons) => Object.keys(reasons));
+  unfold("m-bypass", Object.keys(total.bypasses ?? {}), meanings.bypass);
+  unfold("m-miss", [...new Set(missed)], meanings.miss);
+}
+
+function unfold(id, reasons, meanings) {
+  const list = document.getElementById(id);
+  const known = reasons.filter((reason) => meanings?.[reason]).sort();
+  list.parentElement.hidden = !known.length;
+  if (list.dataset.known === known.join()) return;
+  list.dataset.known = known.join();
+  list.replaceChildren(
+    ...known.flatMap((reason) => [
+      Object.assign(document.createElement("dt"), { textContent: reason }),
+      Object.assign(document.createElement("dd"), { textContent: meanings[reason].replaceAll("`", "") }),
+    ]),
   );
 }

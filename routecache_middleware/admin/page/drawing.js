@@ -4,8 +4,54 @@
 import { count } from "./words.js";
 
 export const OUTCOMES = ["hit", "stale", "coalesced", "miss", "error", "bypass"];
+export const MOST_BARS = 10;
+const TIMES = {
+  day: "{HH}:{mm}", // not the day of the month alone
+  hour: "{HH}:{mm}",
+  minute: "{HH}:{mm}",
+  second: "{HH}:{mm}:{ss}",
+};
 const made = new Map();
 export let look = {}; // the theme's colours, by name
+let span = { from_s: 0, to_s: 0, step_s: 1 };
+
+// What all charts over time show: Unix seconds, and how long a point is.
+export function reach(from_s, to_s, step_s) {
+  span = { from_s, to_s, step_s };
+}
+
+// The series of one figure of all points. Where it is not known for longer than a few points the
+// line is broken: nothing is said of a time in which nobody looked.
+export function track(points, figure) {
+  const series = [];
+  let last = null;
+  for (const point of points) {
+    const value = figure(point);
+    if (value == null) continue;
+    if (last != null && point.t - last > 10 * span.step_s)
+      series.push([(last + span.step_s) * 1000, null]);
+    series.push([point.t * 1000, value]);
+    last = point.t;
+  }
+  return series;
+}
+
+// The same of what is counted: where there are no points, nothing was.
+export function counted(points, figure) {
+  const series = [];
+  let due = null;
+  for (const point of points) {
+    if (due == null) series.push([(point.t - span.step_s) * 1000, 0]);
+    else if (point.t > due + span.step_s)
+      series.push([due * 1000, 0], [(point.t - span.step_s) * 1000, 0]);
+    series.push([point.t * 1000, figure(point) ?? 0]);
+    due = point.t + span.step_s;
+  }
+  return series;
+}
+
+// Whether a value stands alone: no line shows it.
+const isAlone = (data, place) => data[place - 1]?.[1] == null && data[place + 1]?.[1] == null;
 
 // Reads the theme's colours; charts made before are drawn anew by the next frame.
 export function restyle() {
@@ -35,9 +81,13 @@ export function resize() {
   for (const chart of made.values()) chart.resize();
 }
 
-// Draws a chart, or says that there is nothing to draw. `summary` is what is read out.
-export function draw(id, option, { empty = "", summary = "" } = {}) {
+// Draws a chart, or says that there is nothing to draw. `summary` is what is read out, and `note`
+// what stands beside the title.
+export function draw(id, option, { empty = "", summary = "", note: words = "" } = {}) {
   const place = document.getElementById(id);
+  const beside = document.getElementById(id.replace("c-", "n-"));
+  const said = empty ? "" : words;
+  if (beside && beside.textContent !== said) beside.textContent = said;
   place.setAttribute("role", "img");
   place.setAttribute("aria-label", summary || empty);
   let note = place.parentElement.querySelector(".empty");
@@ -81,8 +131,10 @@ export function axes({ unit, log = false, max }) {
     }),
     xAxis: {
       type: "time",
+      min: span.from_s * 1000,
+      max: span.to_s * 1000,
       axisLine: { lineStyle: { color: look.line } },
-      axisLabel: { ...label, hideOverlap: true },
+      axisLabel: { ...label, hideOverlap: true, formatter: TIMES },
       splitNumber: 4,
     },
     yAxis: {
@@ -116,9 +168,9 @@ export function line(name, data, hue, more = {}) {
     name,
     type: "line",
     data,
-    showSymbol: false,
-    symbolSize: 5,
-    connectNulls: true,
+    symbol: "circle",
+    symbolSize: (_, { dataIndex }) => (isAlone(data, dataIndex) ? 4 : 0),
+    connectNulls: false,
     lineStyle: { width: 2 },
     itemStyle: { color: hue },
     ...more,
@@ -126,10 +178,12 @@ export function line(name, data, hue, more = {}) {
 }
 
 // Horizontal bars, the longest first.
-export function bars(id, pairs, { unit = count, hue, max, empty, tail = () => "" }) {
+export function bars(id, pairs, how) {
+  const { unit = count, hue, max, empty, note, tail = () => "" } = how;
+  const { rank = ([, value]) => value, words = (name) => name } = how;
   const rows = pairs
-    .sort((one, other) => other[1] - one[1])
-    .slice(0, 10)
+    .sort((one, other) => rank(other) - rank(one))
+    .slice(0, MOST_BARS)
     .reverse();
   const label = { color: look.ink, fontSize: 12 };
   draw(
@@ -140,10 +194,10 @@ export function bars(id, pairs, { unit = count, hue, max, empty, tail = () => ""
       xAxis: { type: "value", max, show: false },
       yAxis: {
         type: "category",
-        data: rows.map(([name]) => name),
+        data: rows.map(([name]) => words(name)),
         axisTick: { show: false },
         axisLine: { show: false },
-        axisLabel: { ...label, width: 170, overflow: "truncate" },
+        axisLabel: { ...label, width: 150, overflow: "truncate" },
       },
       series: [
         {
@@ -163,17 +217,18 @@ export function bars(id, pairs, { unit = count, hue, max, empty, tail = () => ""
     },
     {
       empty: rows.length ? "" : empty,
+      note: rows.length ? note : "",
       summary: [...rows]
         .reverse()
-        .map(([name, value]) => `${name} ${unit(value)}`)
+        .map(([name, value]) => `${words(name)} ${unit(value)}`)
         .join(", "),
     },
   );
 }
 
-export function histogram(id, spread, unit) {
+export function histogram(id, spread, { unit, none }) {
   const names = spread.bounds
-    .map((bound, place) => (place === 0 && bound === 0 ? "over" : `≤ ${unit(bound)}`))
+    .map((bound, place) => (place === 0 && bound === 0 ? "expired" : `≤ ${unit(bound)}`))
     .concat(`> ${unit(spread.bounds.at(-1))}`);
   const sum = spread.counts.reduce((one, other) => one + other, 0);
   draw(
@@ -205,7 +260,7 @@ export function histogram(id, spread, unit) {
       ],
     },
     {
-      empty: sum ? "" : "No answers are stored",
+      empty: sum ? "" : none,
       summary: names.map((name, place) => `${name}: ${spread.counts[place]}`).join(", "),
     },
   );

@@ -1,34 +1,53 @@
 // The dashboard: signs in, follows the stream, and hands what comes to cards, charts and tables.
 
-import { drawReasons, drawStored, drawTimes } from "./charts.js";
-import { resize, restyle } from "./drawing.js";
+import { drawReasons, drawTimes, explainReasons } from "./charts.js";
+import { reach, resize, restyle } from "./drawing.js";
 import { call, follow, SignedOut, token } from "./live.js";
+import { showSavings } from "./savings.js";
+import { drawStored } from "./stored.js";
 import { arm, showAudit, showNodes, showTop } from "./tables.js";
-import { bytes, count, dollars, percent, seconds } from "./words.js";
+import { bytes, count, dollars, many, percent, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const SLOW_MS = 10_000;
 const OLD_MS = 8_000;
 const AGAIN_MS = 2_000;
 const SPAN_S = { "5m": 300, "1h": 3_600, "24h": 86_400 };
+const SPANS = { "5m": "the last 5 minutes", "1h": "the last hour", "24h": "the last 24 hours" };
+const MODES = {
+  off: "The cache is off: nothing is looked up and nothing is stored.",
+  read_only: "The cache is read only: what is stored is served, and nothing is added.",
+  write_only: "The cache is write only: nothing is served from it yet.",
+  shadow: "Shadow mode: nothing is served, and what would have been is counted below.",
+};
+const STALE = "The coordinator does not tell its numbers: they are as they were, here and below.";
+const DOWN =
+  "The coordinator is down for at least one process, whose requests go on without the cache. It is tried again by itself; until then what others count may be missing here.";
 
 let view = "5m";
 let points = new Map(); // when it began -> point
 let latest = null;
 let stored = null;
+let saved = null;
+let meanings = {}; // of reasons, by kind
 let following = null;
 let moved = { at_s: 0, ms: 0 };
 let slow = 0;
 let again = 0;
+
+// Whether a hit rate of 0 says something.
+const isServing = (mode) => !["off", "shadow", "write_only"].includes(mode);
 
 // Changes a text only when it says something else: what is read out is not read out each second.
 function put(id, words) {
   if ($(id).textContent !== words) $(id).textContent = words;
 }
 
-function showCards({ cards, coordinator, mode }) {
+function showCards({ cards, coordinator, mode, held }) {
   const { hit_rate: rate, saved } = cards;
-  for (const name of Object.keys(SPAN_S)) put(`rate-${name}`, percent(rate[name]));
+  for (const name of Object.keys(SPAN_S)) {
+    put(`rate-${name}`, percent(isServing(mode) ? rate[name] : rate[name] || null));
+  }
   put("served", count(cards.served));
   put("tokens", count(saved.input_tokens + saved.output_tokens));
   put("tokens-in", count(saved.input_tokens));
@@ -36,23 +55,31 @@ function showCards({ cards, coordinator, mode }) {
   put("usd", dollars(saved.usd));
   put("time", seconds(saved.time_s));
   put("entries", count(cards.entries));
-  put("entries-note", cards.workers === 1 ? "1 process" : `${count(cards.workers)} processes`);
-  put("bytes", cards.bytes == null ? "–" : bytes(cards.bytes));
-  put(
-    "limit",
-    cards.limit_bytes == null
-      ? cards.bytes == null
-        ? "see the nodes"
-        : "no limit"
-      : `of ${bytes(cards.limit_bytes)}`,
-  );
+  const kept = (layer) =>
+    held
+      .filter((one) => one.cache === layer && one.place === coordinator)
+      .reduce((sum, one) => sum + one.entries, 0);
+  put("entries-note", `${count(kept("route"))} of them decisions`);
+  const used = cards.bytes ?? (cards.entries ? null : 0);
+  put("bytes", used == null ? "–" : bytes(used));
+  const free = used == null ? "see the nodes" : cards.entries ? "no limit of the cache’s" : "";
+  put("limit", cards.limit_bytes == null ? free : `of ${bytes(cards.limit_bytes)}`);
   $("fill").hidden = cards.limit_bytes == null;
   if (cards.limit_bytes) $("fill").value = cards.bytes / cards.limit_bytes;
   put("backend", cards.is_up ? "up" : "down");
-  put("backend-note", coordinator);
+  put("backend-note", `${coordinator} · ${many(cards.workers, "process", "processes")}`);
+  $("backend").className = cards.is_up ? "value" : "value down";
   $("dot").className = `dot ${cards.is_up ? "up" : "down"}`;
   const word = isOld() ? "Numbers are not moving" : cards.is_up ? "Live" : "Backend down";
   put("state", `${word} · mode ${mode}`);
+  tell(isOld() ? STALE : cards.is_up ? (MODES[mode] ?? "") : DOWN, isOld() || !cards.is_up);
+}
+
+// Says above all else what makes the figures other than they seem.
+function tell(words, isBad = false) {
+  put("banner", words);
+  $("banner").hidden = !words;
+  $("banner").className = isBad ? "bad" : "";
 }
 
 // Whether frames come, but with the same numbers: the coordinator does not answer.
@@ -64,11 +91,21 @@ function isOld() {
 function show() {
   if (!latest) return;
   const sorted = [...points.values()].sort((one, other) => one.t - other.t);
-  drawTimes(sorted, latest.total, $("layer").value);
+  reach(latest.at_s - SPAN_S[latest.window], latest.at_s, latest.step_s);
+  const { step_s } = latest;
+  drawTimes(sorted, latest.total, {
+    step_s,
+    outcomes: $("outcomes-of").value,
+    latency: $("layer").value,
+    isServing: isServing(latest.mode),
+  });
   drawReasons(latest.total);
+  explainReasons(latest.total, meanings);
+  for (const one of document.querySelectorAll("[data-span]")) one.textContent = SPANS[latest.window];
 }
 
 function take(frame) {
+  const isFirst = !latest;
   latest = frame;
   for (const point of frame.points) points.set(point.t, point);
   for (const at of points.keys()) {
@@ -77,7 +114,12 @@ function take(frame) {
   }
   showCards(frame);
   show();
+  if (isFirst) showSaved();
   document.body.dataset.frames = String(Number(document.body.dataset.frames ?? 0) + 1);
+}
+
+function showSaved() {
+  if (saved && latest) showSavings(saved, latest.cards.workers);
 }
 
 function showStored() {
@@ -91,7 +133,7 @@ function showStored() {
     stored.keys ? `${count(stored.served)} hits of ${count(stored.keys)} answers` : "",
   );
   drawStored(stored);
-  showTop(stored.top);
+  showTop(stored);
 }
 
 // What is not told each second. A failure of one part leaves the others alone.
@@ -103,11 +145,17 @@ async function look() {
     },
     async () => showNodes(await call("cluster"), await call("breakers")),
     async () => showAudit((await call("audit")).rows),
+    async () => {
+      saved = await call("savings");
+      showSaved();
+    },
   ];
   const ended = await Promise.allSettled(parts.map((part) => part()));
   const out = ended.find(({ reason }) => reason instanceof SignedOut);
   if (out) signOut(out.reason.message);
-  else if (ended[1].reason) put("breakers", ended[1].reason.message);
+  if (out) return;
+  if (ended[1].reason) put("breakers", ended[1].reason.message);
+  if (ended[3].reason) put("net", ended[3].reason.message);
 }
 
 function begin() {
@@ -120,8 +168,10 @@ function begin() {
 }
 
 function lost(error) {
-  $("dot").className = "dot";
-  put("state", `No connection: ${error.message}`);
+  $("dot").className = "dot down";
+  put("state", "No connection");
+  const then = latest ? ` All figures are of ${new Date(latest.at_s * 1000).toLocaleTimeString()}.` : "";
+  tell(`The server does not answer (${error.message}); it is asked again each second.${then}`, true);
 }
 
 function signOut(reason = "") {
@@ -146,7 +196,7 @@ async function enter() {
       signOut();
       return;
     }
-    await call("breakers");
+    meanings = await call("meanings");
   } catch (error) {
     if (error instanceof SignedOut) signOut(error.message);
     else {
@@ -180,6 +230,7 @@ $("sign-in").addEventListener("submit", (event) => {
 });
 $("leave").addEventListener("click", () => signOut());
 $("layer").addEventListener("change", show);
+$("outcomes-of").addEventListener("change", show);
 $("windows").addEventListener("click", ({ target }) => {
   if (!target.dataset.window) return;
   view = target.dataset.window;

@@ -1,14 +1,14 @@
 // Tables and forms: what is served most, the nodes, invalidation, explanation, the log of changes.
 
 import { call, SignedOut } from "./live.js";
-import { bytes, count, seconds } from "./words.js";
+import { bytes, count, many, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 let leave = () => {};
 let dismissed = null; // what was tried last, and may be confirmed
 
 // Fills a table's body. A cell is text, or an element; text is never taken for markup.
-function fill(id, rows, none) {
+export function fill(id, rows, none) {
   const body = $(id).tBodies[0];
   const width = $(id).tHead.rows[0].cells.length;
   body.replaceChildren();
@@ -44,21 +44,42 @@ function button(words, label, act) {
   return made;
 }
 
-export function showTop(rows) {
+// A name that clients choose: it may be long.
+function named(text) {
+  const made = document.createElement("span");
+  made.textContent = text;
+  return made;
+}
+
+export function showTop({ top: rows, keys, trouble }) {
   fill(
     "top",
     rows.map((row) => [
       code(row.id),
-      row.model || "–",
+      named(row.model || "–"),
       code(row.tenant || "everybody"),
       count(row.served),
       bytes(row.size_bytes),
       seconds(row.age_s),
-      row.ttl_s > 0 ? seconds(row.ttl_s) : "over",
+      row.ttl_s > 0 ? seconds(row.ttl_s) : "expired",
       button("Invalidate…", `Invalidate entry ${row.id}`, () => choose(row.id)),
     ]),
-    "No hits were counted yet",
+    trouble ? "They cannot be read now" : keys ? "They are not there any more" : "No hits were counted yet",
   );
+}
+
+function state({ state: word, role }) {
+  const made = document.createElement("span");
+  const dot = document.createElement("span");
+  made.className = "state";
+  dot.className = word === "up" || word === "down" ? `dot ${word}` : "dot";
+  made.append(dot, role === "replica" ? `${word} (replica)` : word);
+  return made;
+}
+
+function memory({ bytes: used, server }) {
+  const limit = server?.memory_limit_bytes ? ` of ${bytes(server.memory_limit_bytes)}` : "";
+  return used ? `${bytes(used)}${limit}` : "–";
 }
 
 export function showNodes(cluster, found) {
@@ -66,9 +87,9 @@ export function showNodes(cluster, found) {
     "nodes",
     cluster.nodes.map((node) => [
       code(node.name),
-      node.role === "replica" ? `${node.state} (replica)` : node.state,
+      state(node),
       count(node.keys),
-      node.bytes ? bytes(node.bytes) : "–",
+      memory(node),
       count(node.errors),
       node.latency_ms ? seconds(node.latency_ms / 1000) : "–",
     ]),
@@ -77,7 +98,7 @@ export function showNodes(cluster, found) {
   const open = found.breakers.filter((one) => one.state === "open").map((one) => one.name);
   $("breakers").textContent = open.length
     ? `Not let through: ${open.join(" and ")}. Requests go on without the cache; it is tried again by itself.`
-    : `Reads and writes are let through. Log at position ${cluster.position}, ${count(cluster.processes.length || 1)} process(es) reading it.`;
+    : `Reads and writes are let through. ${many(cluster.processes.length || 1, "process reads", "processes read")} the invalidation log, which is at position ${cluster.position}.`;
 }
 
 export function showAudit(rows) {
@@ -146,7 +167,7 @@ async function tryOut(event) {
   await attempt(async () => {
     const told = await call("invalidate", asked);
     $("invalidated").textContent =
-      `This would drop ${told.covers}: ${count(told.matched)} of ${count(told.looked_at)} entries looked at, ${count(told.at_most_entries)} at most.`;
+      `This would drop ${told.covers}: ${count(told.matched)} of ${many(told.looked_at, "entry", "entries")} looked at, ${count(told.at_most_entries)} at most.`;
     dismissed = asked;
     $("confirm").hidden = false;
     $("confirm").focus();
@@ -160,6 +181,7 @@ async function confirmed() {
   await attempt(async () => {
     const told = await call("invalidate", { ...asked, dry_run: false });
     $("invalidated").textContent = `Done: ${told.covers}. Recorded at position ${told.position}.`;
+    $("invalidated").focus(); // the button that had it is gone
     showAudit((await call("audit")).rows);
   }, $("invalidated"));
 }
@@ -191,5 +213,7 @@ export function arm(signOut) {
   $("invalidate").addEventListener("input", forget);
   $("invalidate").addEventListener("submit", tryOut);
   $("confirm").addEventListener("click", confirmed);
+  // A key that is held down since the dry run is no consent to what came of it.
+  $("confirm").addEventListener("keydown", (event) => event.repeat && event.preventDefault());
   $("explain").addEventListener("submit", explain);
 }

@@ -1,4 +1,11 @@
-// Numbers as people read them.
+// Numbers as people read them, and the layers' names.
+
+export const LAYERS = [
+  ["result", "answers"],
+  ["route", "decisions"],
+  ["meta", "metadata"],
+  ["load", "load"],
+];
 
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const PLAIN = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
@@ -10,6 +17,10 @@ export function count(value) {
 export function percent(share) {
   if (share == null) return "–";
   return `${PLAIN.format(share * 100)}%`;
+}
+
+export function many(value, one, more) {
+  return `${count(value)} ${value === 1 ? one : more}`;
 }
 
 export function bytes(value) {
@@ -35,5 +46,5 @@ export function seconds(value) {
 
 export function dollars(value) {
   const digits = value !== 0 && Math.abs(value) < 1 ? 4 : 2;
-  return `$${value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits })}`;
+  return `$${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
