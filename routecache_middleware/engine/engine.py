@@ -175,8 +175,7 @@ class Engine(Writes):
             model: The model asked for, for the span.
             verb: Likewise.
             tags: Their invalidation counts also for an entry that was stored without them.
-            former: Keys under which it may have been stored before the secret changed. What is
-                found there must be current under both keys, and for ``tenant``.
+            former: Its keys before the secret changed; found there, it must be current under both.
             tenant: Whose it would be today.
             may_be_stale: The caller refreshes what it finds stale.
         """
