@@ -195,18 +195,18 @@ def test_a_connection_that_falls_silent_is_told_of_and_given_up(page: Page) -> N
     # Neither answered nor refused. It has to be a function.
     page.page.route("**/live?*", lambda route: held.append(route))  # noqa: PLW0108 - see above
     page.page.click("[data-window='1h']")
-    page.until("document.querySelector('#state').textContent.includes('says nothing')")
+    page.until("document.querySelector('#banner').textContent.includes('says nothing')")
     page.page.unroute("**/live?*")
     page.until("document.querySelector('#state').textContent.startsWith('Live')")
 
 
 def test_a_server_that_is_away_for_a_moment_signs_nobody_out(page: Page) -> None:
     page.enter()
-    page.page.route("**/breakers", lambda route: route.abort())
+    page.page.route("**/meanings", lambda route: route.abort())
     page.page.reload()
     page.until("document.querySelector('#state').textContent.startsWith('No connection')")
     assert page.page.is_hidden("#door")
-    page.page.unroute("**/breakers")
+    page.page.unroute("**/meanings")
     page.until("document.querySelector('#state').textContent.startsWith('Live')")
     assert page.page.is_hidden("#door")
 

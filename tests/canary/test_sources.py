@@ -70,7 +70,7 @@ RAISED: Final = {
     # Where a file of model names cannot be parsed.
     ("cli/warm.py", "error"),
     # Masked; options of a URL that are no secrets; a layer's name.
-    *(("cli/bench.py", "address(url)"), ("coordinators/ring/factory.py", "text")),
+    *(("cli/checking.py", "address(url)"), ("coordinators/ring/factory.py", "text")),
     *(("coordinators/url.py", "value"), ("core/keys.py", "layer.value")),
 }
 

@@ -111,6 +111,6 @@ def test_a_password_in_the_url_of_an_app_is_not_shown() -> None:
     done = run("stats", "--url", "http://user:word@127.0.0.1:1?key=word")
     assert "http://***@127.0.0.1:1?*** does not answer" in done.output
     wrong = run("stats", "--url", "http://user:word@[::1")
-    assert (done.exit_code, wrong.exit_code) == (1, 1)
-    assert "is not a URL" in wrong.output
+    assert (done.exit_code, wrong.exit_code) == (1, 2)
+    assert "is no address of a server" in wrong.output
     assert "word" not in done.output + wrong.output
