@@ -9,9 +9,11 @@ ROOT = Path(__file__).parent.parent
 CORE_ONLY = """
 import importlib, json, pkgutil, sys
 
+EXTRAS = {"zstandard", "litellm", "redis", "lmdb", "fastapi", "httpx", "uvicorn"}
+
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"zstandard", "litellm", "redis", "lmdb", "fastapi", "httpx"}:
+        if name.partition(".")[0] in EXTRAS:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
@@ -19,6 +21,9 @@ import routecache_middleware
 # What is made of LiteLLM's own classes has to have them; the rest of its adapter says what to do.
 ADAPTER = "routecache_middleware.adapters.litellm"
 SAYS_WHAT_TO_INSTALL = {f"{ADAPTER}{name}" for name in ("", ".hub", ".options", ".proxy")}
+# Likewise: the driver asks for the package first, and says what to install.
+GATEWAY = "routecache_middleware.gateway"
+MADE_OF = {f"{GATEWAY}.spread": "httpx", f"{GATEWAY}.supervisor": "uvicorn"}
 for found in pkgutil.walk_packages(
     routecache_middleware.__path__, "routecache_middleware.", onerror=lambda _: None
 ):
@@ -26,6 +31,8 @@ for found in pkgutil.walk_packages(
         importlib.import_module(found.name)
     except ModuleNotFoundError as error:
         is_made_of_it = error.name == "litellm" and found.name.startswith(f"{ADAPTER}.")
+        if MADE_OF.get(found.name) == error.name:
+            continue
         if not is_made_of_it or found.name in SAYS_WHAT_TO_INSTALL:
             raise
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
