@@ -7,7 +7,8 @@ here than those that are stored.
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,9 +130,14 @@ def app_url(store: str) -> Iterator[str]:
         text = f"{prose('error text')} {request.headers} {await request.body()!r}"
         return PlainTextResponse(text, status_code=500, headers={"x": planted("response header")})
 
+    @asynccontextmanager
+    async def life(_: Starlette) -> AsyncIterator[None]:
+        async with cache:
+            yield
+
     routes = [Route("/v1/chat/completions", refuse, methods=["POST"]), Mount("/", admin)]
     RouteCacheMiddleware(ScriptedApp(), cache=cache)
-    with serve(Starlette(routes=routes)) as server:
+    with serve(Starlette(routes=routes, lifespan=life)) as server:
         yield server.url
 
 

@@ -23,16 +23,22 @@ def test_what_is_watched_ends_with_ctrl_c_and_that_is_no_failure(
     url = f"lmdb://{tmp_path}/cache"
     fill(url)
     module = "routecache_middleware.cli.main"
-    watching = subprocess.Popen(
-        [sys.executable, "-m", module, command, *OPTIONS, "--url", url],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert watching.stdout is not None
-    assert watching.stdout.readline().startswith("{")
-    watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=30)
+    # A shell lets what it starts in the background take no notice of Ctrl-C, nor do its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", module, command, *OPTIONS, "--url", url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("{")
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=30)
     assert (watching.returncode, said) == (0, "")
 
 

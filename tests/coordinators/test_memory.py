@@ -192,11 +192,15 @@ def test_four_threads_may_use_it_at_once(clock: FakeClock) -> None:
     leaders: list[str] = []
 
     def use(name: str) -> None:
+        position = START
         try:
             for turn in range(1_000):
                 key = result_key(f"{turn % 97}", "m")
                 memory.store_now(key, entry_of(clock, b"%d" % (turn % 97) * 4_000))
-                found = memory.fetch_now((key,), START).entries[0]
+                fetched = memory.fetch_now((key,), position)
+                told = [logged.position for logged in fetched.rows]
+                assert told == list(range(position + 1, fetched.position + 1))
+                position, found = fetched.position, fetched.entries[0]
                 assert found is None or found.body.startswith(b"%d" % (turn % 97))
                 load_key = model_key(Layer.LOAD, f"{turn % 50}")
                 memory.store_now(load_key, entry_of(clock))

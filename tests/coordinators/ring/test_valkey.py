@@ -123,8 +123,8 @@ async def opened(*rings: RingCoordinator) -> AsyncIterator[None]:
 class Traffic:
     """Lookups and stores without a pause, through the guard, as requests make them."""
 
-    def __init__(self, ring: RingCoordinator) -> None:
-        self.guarded = GuardedCoordinator(ring, clock=SystemClock(), timeout_s=0.25)
+    def __init__(self, ring: RingCoordinator, *, timeout_s: float = 0.25) -> None:
+        self.guarded = GuardedCoordinator(ring, clock=SystemClock(), timeout_s=timeout_s)
         self.done = self.hits = 0
         self.failures: list[Exception] = []
         self.slowest_s = 0.0
