@@ -46,11 +46,17 @@ step "import-linter"
 lint-imports
 step "mypy"
 mypy
-step "pytest"
+step "pytest, in two processes"
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi
-python -m pytest -m "not slow" --ignore=tests/adapters/litellm --cov --cov-report=
+# In two processes what has little to do with time, and what waits for a browser; then the rest.
+python -m pytest tests/admin tests/canary tests/cli tests/core tests/dialects tests/telemetry \
+    -m "not slow" -n 2 --dist loadfile --cov --cov-report=
+step "pytest, one after the other"
+rest=$(find tests -mindepth 1 -maxdepth 1 \( -type d -o -name 'test_*.py' \) | sort |
+    grep -Ev '/(admin|canary|cli|core|dialects|telemetry|__pycache__)$')
+python -m pytest $rest --ignore=tests/adapters/litellm -m "not slow" --cov --cov-append --cov-report=
 step "pytest, inside LiteLLM"
 python -m pytest tests/adapters/litellm -m "not slow" -n 2 --dist loadfile --cov --cov-append --cov-report=
 step "coverage"

@@ -100,11 +100,12 @@ class _Endpoint:
 
         request = Request(scope, receive)
         try:
-            answer = await self._answer(request)
+            response = reply(await self._answer(request))
         except Exception as error:  # noqa: BLE001 - its text may hold anything, so it goes nowhere
             _logger.warning("%s failed with %s", self._row.path, type(error).__name__)
-            answer = refused(500, f"it failed with {type(error).__name__}; nothing more is said")
-        await reply(answer)(scope, receive, send)
+            said = refused(500, f"it failed with {type(error).__name__}; nothing more is said")
+            response = reply(said)
+        await response(scope, receive, send)
 
     async def _answer(self, request: "Request") -> Answer:
         row, principal = self._row, principal_of(request.scope)

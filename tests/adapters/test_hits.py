@@ -10,7 +10,7 @@ from routecache_middleware.adapters.asgi.quick import QuickLane
 from routecache_middleware.coordinators.memory import MemoryCoordinator
 from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import CacheKey
-from routecache_middleware.core.models import Position
+from routecache_middleware.core.models import Outcome, Position
 from routecache_middleware.core.ports import Fetched
 from routecache_middleware.dialects import openai_chat, openai_stream
 from routecache_middleware.errors import CoordinatorError
@@ -222,6 +222,22 @@ async def test_what_the_short_way_may_not_wait_for_is_looked_up_once_the_long_wa
     stats = cache.stats().result
     assert (stats.hits, stats.misses) == (1, 1)
     await cache.aclose()
+
+
+async def test_what_is_not_there_and_may_not_be_asked_for_is_told_as_a_miss(
+    clock: FakeClock,
+) -> None:
+    told: list[RequestFinished] = []
+
+    class Telling(Watcher):
+        def request(self, record: RequestFinished) -> None:
+            told.append(record)
+
+    async with RouteCache(url="memory://", observers=[Telling()], clock=clock) as cache:
+        mw = RouteCacheMiddleware(ScriptedApp(), cache=cache)
+        only = (b"cache-control", b"only-if-cached")
+        assert (await fetch(mw, headers=[(b"authorization", b"Bearer k"), only])).status == 504
+    assert told == [RequestFinished(Outcome.MISS)]
 
 
 async def test_a_near_cache_that_has_it_answers_the_short_way(clock: FakeClock) -> None:

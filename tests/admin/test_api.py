@@ -63,6 +63,16 @@ async def held(cache: RouteCache, *, tenant: str = "", model: str = "m") -> tupl
     return decision is not None, result is not None
 
 
+async def test_a_section_that_json_cannot_hold_is_said_to_have_failed() -> None:
+    async def anybody(_: Any) -> None:
+        return None
+
+    async with RouteCache.from_url("memory://") as cache:
+        app = create_admin(cache, authorize=anybody, sections={"more": lambda: {"a": object()}})
+        answer = await fetch(app, b"", path="/stats", method="GET")
+    assert (answer.status, b"TypeError" in answer.body) == (500, True)
+
+
 async def test_statistics_are_those_of_the_cache_with_rates_and_sections(api: Api) -> None:
     await fill(api.cache)
     await held(api.cache)

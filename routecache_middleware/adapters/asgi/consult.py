@@ -20,6 +20,7 @@ from routecache_middleware.adapters.asgi.serving import as_hit, body_for
 from routecache_middleware.adapters.asgi.types import Message, Receive
 from routecache_middleware.core.choices import Mode, Tenancy
 from routecache_middleware.core.directives import Directives
+from routecache_middleware.core.events import RequestFinished
 from routecache_middleware.core.keys import CacheKey, Layer, result_key, route_key
 from routecache_middleware.core.models import BypassReason, MissReason, Outcome, RoutingDecision
 from routecache_middleware.core.plan import Bypass, Serve, plan_request
@@ -59,6 +60,7 @@ async def consult(parts: Parts, case: Case, receive: Receive) -> list[Message] |
     if _must_not_forward(parts, case):
         engine.recorder.result.count(Outcome.MISS)
         engine.recorder.models.count(Outcome.MISS, case.model, case.dialect.verb)
+        engine.observer.request(RequestFinished(Outcome.MISS))
         return not_cached(case.dialect, case.stamp, case.bypass or case.miss)
     return None
 
