@@ -248,7 +248,7 @@ class WorkerStats:
             name: seen.record
             for name, seen in self._seen.items()
             if name != self._name
-            if seen.record.is_over or now_s - seen.since_s >= _GONE_S
+            if seen.record.is_over or now_s - seen.since_s >= _patience_s(seen.record)
         }
         wall_s = self._engine.clock.now_s()
         ledger = ledger.fold(gone, wall_s).forget(wall_s - 2 * _RECORD_LIFETIME_S)
@@ -260,6 +260,14 @@ class WorkerStats:
         position = engine.table.position
         entry = Entry(Layer.LOAD, body, created_s, lifetime_s, position=position)
         await engine.coordinator.store(key, entry)
+
+
+def _patience_s(last: WorkerRecord) -> float:
+    """Return for how long a process may be silent; longer if nothing is known of what it counted.
+
+    The store may have lost that: then it is added up by who remembers it, not as nothing.
+    """
+    return _GONE_S if last.sequence else 4 * _GONE_S
 
 
 async def _for_at_most(timeout_s: float, call: Coroutine[object, object, None]) -> None:

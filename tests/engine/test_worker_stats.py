@@ -247,6 +247,28 @@ async def test_a_store_emptied_before_the_dead_were_added_up_takes_nothing_back(
     await counts(third, 6)
 
 
+async def test_who_knows_nothing_of_the_dead_leaves_them_to_who_does(
+    new_cache: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has lost a record, not the ledger, and who remembers it is slow."""
+    first, gone = await new_cache(), await new_cache()
+    await use(first, 3)
+    await use(gone, 2)
+    await counts(first, 5)
+    gone._workers._stop()  # killed
+    third = await new_cache()
+    await until(lambda: _is_in_ledger(third))
+    monkeypatch.setattr(first._workers, "_tick", lambda: None)
+    first._workers._stop()  # it sleeps
+    await first.engine.coordinator.delete(worker_stats._key(gone._workers._name))
+    third._workers._seen.clear()  # as if it had begun only now
+    await asyncio.sleep(1.5)
+    assert gone._workers._name in third._workers._ledger.workers
+    await first._workers._publish()
+    assert gone._workers._name in first._workers._ledger.folded
+    await counts(third, 5)
+
+
 async def _is_in_ledger(cache: RouteCache) -> bool:
     workers = cache._workers
     return workers._name in workers._stored.workers
